@@ -1,0 +1,69 @@
+# Every target sets up what it needs in $(VENV) and nothing more; a second run starts at once.
+#
+#   make demo           memorize a real text and ask it questions (examples/quickstart.py)
+#   make test           all tests; ARGS="-k store" goes to pytest
+#   make check          ruff, format, mypy --strict
+#   make bench          all benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
+#   make bundled-model  train the bundled memory model again: DATA=folder of plain text files
+#   make clean          remove what the targets above made, $(VENV) included
+#
+# On Linux without a GPU, pip's default index serves a CUDA build of torch. For the CPU build:
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+ARGS ?=
+BENCH ?= $(sort $(wildcard benchmarks/*.py))
+
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
+
+EXTRAS_base := $(empty)
+EXTRAS_demo := [cpu,langchain,openai]
+EXTRAS_test := [cpu,langchain,llama-index,openai,test]
+EXTRAS_check := [cpu,langchain,llama-index,openai,test,dev]
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help demo test check format bench bundled-model clean
+
+help:
+	@sed -n '/^#   make/s/^#   //p' Makefile
+
+demo: $(VENV)/.demo
+	$(RUN) examples/quickstart.py $(ARGS)
+
+test: $(VENV)/.test
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.check
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+format: $(VENV)/.check
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
+
+bench: $(VENV)/.demo
+	@set -e; for script in $(BENCH); do echo "== $$script"; $(RUN) "$$script" $(ARGS); done
+
+bundled-model: $(VENV)/.base
+	@test -n "$(DATA)" || { echo "Say where the text is: make bundled-model DATA=folder"; exit 2; }
+	$(RUN) -m memorag_core.training.bundled --data "$(DATA)" $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .codspeed
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up: a stamp file for each set of extras, made anew when the project's metadata changes.
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/.%: $(VENV)/.torch pyproject.toml constraints.txt
+	$(INSTALL) --editable '.$(EXTRAS_$*)'
+	@touch $@

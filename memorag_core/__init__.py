@@ -1,0 +1,107 @@
+"""The front door: a memory of a long text recalls clues, the clues find the evidence, the evidence answers.
+
+In: nothing. Out: the public names, each loaded from its module at first use, so that importing the package
+costs neither torch nor transformers. Knows where each name lives and nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memorag_core.beacon import BeaconModel
+    from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
+    from memorag_core.errors import (
+        CheckpointError,
+        InputError,
+        MemoRAGError,
+        MissingExtraError,
+        NothingMemorizedError,
+        StoreError,
+        UnsupportedModelError,
+    )
+    from memorag_core.pipeline import MemoRAG
+    from memorag_core.protocols import Embedder, Generate, Memory, MemoryModel
+    from memorag_core.records import (
+        CLUE_KINDS,
+        Answer,
+        Chunk,
+        Clue,
+        ClueKind,
+        Document,
+        Evidence,
+        Hit,
+        Recollection,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CLUE_KINDS",
+    "Answer",
+    "BeaconModel",
+    "CheckpointError",
+    "Chunk",
+    "ChunkSettings",
+    "Clue",
+    "ClueKind",
+    "ClueSettings",
+    "Document",
+    "Embedder",
+    "Evidence",
+    "Generate",
+    "Hit",
+    "InputError",
+    "MemoRAG",
+    "MemoRAGError",
+    "Memory",
+    "MemoryModel",
+    "MissingExtraError",
+    "NothingMemorizedError",
+    "Recollection",
+    "RetrievalSettings",
+    "StoreError",
+    "UnsupportedModelError",
+]
+
+_HOMES = {
+    "beacon": ("BeaconModel",),
+    "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
+    "errors": (
+        "CheckpointError",
+        "InputError",
+        "MemoRAGError",
+        "MissingExtraError",
+        "NothingMemorizedError",
+        "StoreError",
+        "UnsupportedModelError",
+    ),
+    "pipeline": ("MemoRAG",),
+    "protocols": ("Embedder", "Generate", "Memory", "MemoryModel"),
+    "records": (
+        "CLUE_KINDS",
+        "Answer",
+        "Chunk",
+        "Clue",
+        "ClueKind",
+        "Document",
+        "Evidence",
+        "Hit",
+        "Recollection",
+    ),
+}
+"""Module of this package -> the public names that it defines; what a type checker reads above."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value  # the next use finds it without coming here
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,23 @@
+"""What every test stands on: no network, no model hub, few threads, the same hypothesis rules everywhere.
+
+Sockets are held to this machine by pytest-socket (see pyproject.toml). The environment is set here, before
+any test module imports a library that reads it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # quiet when a test starts a process after tokenizing
+os.environ["LANGSMITH_TRACING"] = "false"
+# Tiny models on a busy machine run many times slower with a thread for every core.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# No deadline: the first example of a test pays for imports. CI draws the same examples in every run.
+settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("house")
