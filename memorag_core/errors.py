@@ -1,0 +1,42 @@
+"""The errors of the project: each says what was found, what was expected, and the remedy.
+
+In: the facts of a failure. Out: exceptions. Knows nothing of any stage.
+"""
+
+from __future__ import annotations
+
+
+class MemoRAGError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class InputError(MemoRAGError, ValueError):
+    """An argument or a text that cannot be used (empty text, ``k`` below 1, wrong type)."""
+
+
+class NothingMemorizedError(MemoRAGError):
+    """A question was asked before any text was memorized."""
+
+
+class UnsupportedModelError(MemoRAGError, ValueError):
+    """An architecture or a beacon setting that this package does not compute; names what it supports."""
+
+
+class CheckpointError(MemoRAGError):
+    """A checkpoint with missing, surplus or wrong-shaped tensors, or an unreadable file."""
+
+
+class StoreError(MemoRAGError):
+    """A saved memory that cannot be opened: damaged, of another format version, or of another model."""
+
+
+class MissingExtraError(MemoRAGError, ImportError):
+    """An optional dependency is not installed; the message carries the pip command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed. "
+            f"Install it with: pip install 'memorag-adapters[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,92 @@
+"""What the stages ask of their collaborators: a memory model, an embedder, a generator.
+
+In: nothing. Out: structural types. Knows no implementation; anything of the right shape fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from memorag_core.records import ClueKind, Document, Recollection
+
+Generate: TypeAlias = Callable[[str], str]
+"""The user's own LLM: a prompt in, its text out."""
+
+FloatMatrix: TypeAlias = npt.NDArray[np.float32]
+"""Vectors, one a row."""
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """What is left after reading: an immutable value that can be shared, saved and continued."""
+
+    @property
+    def tokens(self) -> int:
+        """Raw tokens read so far."""
+        ...
+
+    @property
+    def parts(self) -> int:
+        """Memories that are asked together (1 unless the text outgrew the model's capacity)."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the memory holds."""
+        ...
+
+
+@runtime_checkable
+class MemoryModel(Protocol):
+    """A model that reads a corpus into a memory and recalls from it.
+
+    Beacon models are one kind; long-context, gist and hosted models fit the same shape.
+    """
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON-able identity (weights, tokenizer, settings) that a saved memory is checked against."""
+        ...
+
+    def memorize(
+        self, text_or_documents: str | Sequence[Document], memory: Any = None, *, progress: bool | None = None
+    ) -> Any:
+        """Read text into a memory; with ``memory``, continue it. ``progress=None`` shows a bar on terminals."""
+        ...
+
+    def recollect(
+        self,
+        questions: Sequence[str],
+        memory: Any,
+        *,
+        kind: ClueKind,
+        language: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> tuple[tuple[Recollection, ...], ...]:
+        """Ask for one kind of clue; for each question, what every part of the memory said, best score first."""
+        ...
+
+    def pack(self, memory: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The memory as (tensors by name, JSON-able header), for a store."""
+        ...
+
+    def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> Any:
+        """The inverse of ``pack``; raises ``StoreError`` when they do not fit this model."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Dense vectors of texts (LangChain's ``Embeddings`` has this shape)."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """One vector for each passage."""
+        ...
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a query."""
+        ...

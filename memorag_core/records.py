@@ -1,0 +1,99 @@
+"""The values that travel through the system: documents, chunks, clues, evidence, answers.
+
+In: nothing. Out: frozen dataclasses. Knows nothing of models, indexes or frameworks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+ClueKind: TypeAlias = Literal["span", "query", "answer", "key_point"]
+"""What a clue is: text of the corpus, a surrogate question, a draft answer, a key point of a summary."""
+
+CLUE_KINDS: tuple[ClueKind, ...] = get_args(ClueKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What the user gives: a text with an id and metadata."""
+
+    text: str
+    id: str = "0"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document that can be retrieved; ``text`` is ``document.text[start:end]``."""
+
+    id: str
+    text: str
+    document_id: str
+    start: int
+    end: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What a memory model said to one request from one part of its memory.
+
+    ``score`` is the mean natural-log probability of the generated tokens (0 is certainty);
+    ``part`` counts the parts of the memory from 0. ``finished`` is False when the token limit cut it off.
+    """
+
+    text: str
+    score: float = 0.0
+    part: int = 0
+    tokens: int = 0
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """A line recalled from memory for a question. A key for retrieval, never evidence."""
+
+    text: str
+    kind: ClueKind
+    score: float = 0.0
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One place of a chunk in one ranked list: which retriever, asked what, at which rank (from 1)."""
+
+    retriever: str
+    query: str
+    kind: ClueKind | Literal["question"]
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A chunk found with the question and the clues; ``rank`` counts from 1, ``score`` is the fused score."""
+
+    chunk: Chunk
+    score: float
+    rank: int
+    hits: tuple[Hit, ...] = ()
+
+    @property
+    def clues(self) -> tuple[str, ...]:
+        """The texts of the clues that found this chunk, best rank first, without the question."""
+        found = sorted((hit for hit in self.hits if hit.kind != "question"), key=lambda hit: hit.rank)
+        return tuple(dict.fromkeys(hit.query for hit in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The text given to the user, with the evidence and clues behind it and who wrote it."""
+
+    text: str
+    question: str
+    source: Literal["generator", "memory"]
+    evidence: tuple[Evidence, ...] = ()
+    clues: tuple[Clue, ...] = ()
