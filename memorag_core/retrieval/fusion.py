@@ -1,0 +1,100 @@
+"""Several rankings of the same chunks into one, by weighted reciprocal rank fusion.
+
+In: ranked lists of chunk ordinals, each with its weight and where it came from. Out: exactly k ordinals with
+a fused score and the places that made it. Knows neither texts nor chunks, nor how a list was found.
+
+Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
+methods", SIGIR 2009: only ranks count, so rankings whose scores have nothing in common can be joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import fsum, isfinite
+from typing import Literal
+
+from memorag_core.errors import InputError
+from memorag_core.records import ClueKind, Hit
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """What one retriever found for one query: pairs (chunk ordinal, score), best first.
+
+    ``query`` is the question's or the clue's own text, also where the retriever was asked with both joined;
+    ``weight`` 0 makes the list as if it were not there.
+    """
+
+    retriever: str
+    query: str
+    kind: ClueKind | Literal["question"]
+    weight: float
+    found: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A chunk's fused score, and its place in every list that added to it, in the order of the lists."""
+
+    ordinal: int
+    score: float
+    hits: tuple[Hit, ...] = ()
+
+
+def fuse(
+    lists: Sequence[RankedList], k: int, *, size: int, constant: float = 60.0, fill: Iterable[int] = ()
+) -> tuple[Fused, ...]:
+    """Join ranked lists: a chunk scores the sum of ``weight / (constant + rank)``, ranks from 1.
+
+    Args:
+        lists: Rankings over the same chunks; their order does not change the result, only the order of hits.
+        k: How many chunks to return.
+        size: How many chunks there are; ordinals run from 0 to ``size - 1``.
+        constant: Damps the lead of the first ranks; 60 in the paper.
+        fill: Ordinals to go on with, best first, where the lists hold fewer than ``k`` chunks; after them the
+            remaining ordinals follow in order. Chunks filled in score 0 and have no hits.
+
+    Returns:
+        Exactly ``k`` chunks, best first, the lowest ordinal first among equals.
+
+    Raises:
+        InputError: ``k`` not between 1 and ``size``, a negative or non-finite weight, a negative constant, or
+            an ordinal outside the chunks or twice in one list.
+    """
+    if not 1 <= k <= size:
+        raise InputError(f"k is {k}, but there are {size} chunks: give k between 1 and {size}.")
+    if not (isfinite(constant) and constant >= 0):
+        raise InputError(f"The constant of rank fusion is {constant}; it must be 0 or more (60 is usual).")
+    shares: dict[int, list[float]] = {}
+    hits: dict[int, list[Hit]] = {}
+    for ranked in lists:
+        _check(ranked, size)
+        if ranked.weight == 0:
+            continue
+        for rank, (ordinal, score) in enumerate(ranked.found, start=1):
+            shares.setdefault(ordinal, []).append(ranked.weight / (constant + rank))
+            hits.setdefault(ordinal, []).append(Hit(ranked.retriever, ranked.query, ranked.kind, rank, score))
+    # fsum is exact, so the order of the lists cannot move a score by a rounding and break a tie.
+    scores = {ordinal: fsum(parts) for ordinal, parts in shares.items()}
+    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
+    fused = [Fused(ordinal, scores[ordinal], tuple(hits[ordinal])) for ordinal in best[:k]]
+    for ordinal in chain(fill, range(size)):
+        if len(fused) == k:
+            break
+        if ordinal not in scores:
+            scores[ordinal] = 0.0
+            fused.append(Fused(ordinal, 0.0))
+    return tuple(fused)
+
+
+def _check(ranked: RankedList, size: int) -> None:
+    where = f"The list of {ranked.retriever!r} for {ranked.query!r}"
+    if not (isfinite(ranked.weight) and ranked.weight >= 0):
+        raise InputError(f"{where} has the weight {ranked.weight}; a weight must be a number of 0 or more.")
+    ordinals = {ordinal for ordinal, _ in ranked.found}
+    if len(ordinals) < len(ranked.found):
+        raise InputError(f"{where} holds a chunk twice; each chunk has one rank in a list.")
+    if not all(0 <= ordinal < size for ordinal in ordinals):
+        raise InputError(f"{where} holds an ordinal outside 0 to {size - 1}; it is of another set of chunks.")

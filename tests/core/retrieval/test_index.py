@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memorag_core.config import RetrievalSettings
+from memorag_core.errors import InputError
+from memorag_core.records import CLUE_KINDS, Clue, Evidence
+from memorag_core.retrieval import EvidenceIndex
+from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.index import Expansion
+from memorag_core.retrieval.sparse import BM25Index
+from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences
+
+EXPANSIONS: tuple[Expansion, ...] = ("separate", "append", "both")
+TOWN = [
+    "Mara Venn repairs timepieces in Orrin.",
+    "The harbour of Orrin freezes in winter.",
+    "Tobias Reed sells broken clocks.",
+    "A lantern hangs over the gate.",
+    "Letters arrive by boat on Mondays.",
+]
+
+questions = sentences.filter(str.strip)
+clue_lists = st.lists(st.builds(Clue, sentences, st.sampled_from(CLUE_KINDS), st.floats(-3, 0)), max_size=4)
+expansions = st.sampled_from(EXPANSIONS)
+embedders = st.sampled_from([None, HashedWords()])
+
+
+def ordinals(index: EvidenceIndex, evidence: tuple[Evidence, ...]) -> list[int]:
+    return [index.chunks.index(piece.chunk) for piece in evidence]
+
+
+@given(st.data(), corpora, questions, clue_lists, expansions, embedders, st.booleans())
+def test_exactly_k_different_chunks_come_out_ranked_from_one_and_the_same_every_time(
+    data: st.DataObject,
+    texts: list[str],
+    question: str,
+    clues: list[Clue],
+    expansion: Expansion,
+    embedder: HashedWords | None,
+    confidence: bool,
+) -> None:
+    k = data.draw(st.integers(1, len(texts)))
+    index = EvidenceIndex.build(chunks_of([f"{text} {n}" for n, text in enumerate(texts)]), embedder)
+    found = index.retrieve(question, clues, k=k, expansion=expansion, confidence=confidence)
+    assert len({piece.chunk.id for piece in found}) == len(found) == k
+    assert [piece.rank for piece in found] == list(range(1, k + 1))
+    assert [piece.score for piece in found] == sorted((piece.score for piece in found), reverse=True)
+    assert found == index.retrieve(question, clues, k=k, expansion=expansion, confidence=confidence)
+    for before, after in pairwise(found):
+        if before.score == after.score > 0:
+            assert before.chunk.start < after.chunk.start
+
+
+@given(st.lists(st.tuples(questions, clue_lists), max_size=4), corpora, expansions, embedders)
+def test_many_requests_at_once_give_what_each_gives_alone(
+    requests: list[tuple[str, list[Clue]]],
+    texts: list[str],
+    expansion: Expansion,
+    embedder: HashedWords | None,
+) -> None:
+    index = EvidenceIndex.build(chunks_of(texts), embedder)
+    together = index.retrieve_batch(requests, k=1, expansion=expansion)
+    assert together == tuple(
+        index.retrieve(question, clues, k=1, expansion=expansion) for question, clues in requests
+    )
+
+
+@given(corpora, questions)
+def test_the_question_alone_gives_the_order_of_bm25_and_then_the_rest_of_the_corpus(
+    texts: list[str], question: str
+) -> None:
+    chunks = chunks_of([f"{text} {n}" for n, text in enumerate(texts)])
+    index = EvidenceIndex.build(chunks)
+    (ranking,) = BM25Index.build(chunks).search([question], len(chunks))
+    first = [ordinal for ordinal, _ in ranking]
+    rest = [ordinal for ordinal in range(len(chunks)) if ordinal not in first]
+    found = index.retrieve(question, k=len(chunks))
+    assert ordinals(index, found) == first + rest
+    assert [bool(piece.hits) for piece in found] == [True] * len(first) + [False] * len(rest)
+
+
+@given(st.data(), corpora, questions, clue_lists, expansions)
+def test_the_order_of_the_clues_does_not_matter(
+    data: st.DataObject, texts: list[str], question: str, clues: list[Clue], expansion: Expansion
+) -> None:
+    index = EvidenceIndex.build(chunks_of(texts), HashedWords())
+    shuffled = data.draw(st.permutations(clues))
+    once, again = (index.retrieve(question, some, k=1, expansion=expansion) for some in (clues, shuffled))
+    assert [(p.chunk, p.score) for p in once] == [(p.chunk, p.score) for p in again]
+
+
+@given(st.data(), questions, st.lists(sentences.filter(str.strip), max_size=3))
+def test_chunks_in_another_order_score_the_same_where_no_scores_tie(
+    data: st.DataObject, question: str, clue_texts: list[str]
+) -> None:
+    clues = [Clue(text, "span") for text in clue_texts]
+    texts = ["lantern harbour 灯笼", "clock clock mends", "фонарь", "港口 lantern lantern lantern", "!"]
+    order = data.draw(st.permutations(range(len(texts))))
+    here = EvidenceIndex.build(chunks_of(texts))
+    there = EvidenceIndex.build(chunks_of([texts[place] for place in order]))
+    scores = here.sparse.search([question, *clue_texts], len(texts))
+    if any(len({score for _, score in ranking}) < len(ranking) for ranking in scores):
+        return  # equal scores are ranked by place, which is what was changed
+    by_text = [
+        {piece.chunk.text: piece.score for piece in index.retrieve(question, clues, k=len(texts))}
+        for index in (here, there)
+    ]
+    assert by_text[0] == by_text[1]
+
+
+@given(questions, clue_lists, expansions, embedders)
+def test_clues_of_weight_zero_and_blank_clues_are_as_if_absent(
+    question: str, clues: list[Clue], expansion: Expansion, embedder: HashedWords | None
+) -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN), embedder)
+    settings = RetrievalSettings(span_weight=0)
+    kept = [clue for clue in clues if clue.kind != "span"]
+    blank = Clue(" \n", "answer")
+    assert index.retrieve(
+        question, [blank, *clues, blank], k=5, settings=settings, expansion=expansion
+    ) == index.retrieve(question, kept, k=5, settings=settings, expansion=expansion)
+
+
+def test_the_fused_score_is_the_formula_by_hand_and_every_hit_says_where_it_comes_from() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    settings = RetrievalSettings(question_weight=1.0, span_weight=0.5, rrf_constant=60)
+    clue = Clue("Mara Venn repairs timepieces", "span", -0.1)
+    # The question finds chunk 2 alone (broken, clock); the clue finds chunk 0 alone.
+    first, second = index.retrieve("Who is asked about the broken clock?", [clue], k=2, settings=settings)
+    assert (first.chunk.text, second.chunk.text) == (TOWN[2], TOWN[0])
+    assert first.score == pytest.approx(1 / 61)
+    assert second.score == pytest.approx(0.5 / 61)
+    assert [(hit.retriever, hit.kind, hit.query, hit.rank) for hit in second.hits] == [
+        ("bm25", "span", clue.text, 1)
+    ]
+    assert (first.clues, second.clues) == ((), (clue.text,))
+
+
+def test_a_clue_finds_what_the_question_cannot() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    clues = [Clue("Mara Venn repairs timepieces", "span"), Clue("Who repairs timepieces?", "query")]
+    question = "Who would mend it?"
+    assert index.retrieve(question, k=1)[0].hits == ()
+    assert index.retrieve(question, clues, k=1)[0].chunk.text == TOWN[0]
+
+
+def test_a_clue_after_its_question_is_asked_as_one_query_and_named_by_its_own_text() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
+    question, clue = "Who sells broken clocks?", Clue("harbour of Orrin", "span")
+    best = index.retrieve(question, [clue], k=1, expansion="append")[0]
+    joined = [hit for hit in best.hits if hit.kind == "span"]
+    assert {hit.retriever for hit in joined} == {"bm25+question", "dense+question"}
+    assert {hit.query for hit in joined} == {clue.text}
+    ranking = index.sparse.search([f"{question}\n{clue.text}"], 5)[0]
+    assert [hit.score for hit in joined if hit.retriever == "bm25+question"] == [ranking[0][1]]
+
+
+def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    settings = RetrievalSettings(question_weight=0, span_weight=0.5)
+    clue = [Clue("Mara Venn repairs timepieces", "span")]
+    scores = [
+        index.retrieve("lantern?", clue, k=1, settings=settings, expansion=expansion)[0].score
+        for expansion in EXPANSIONS
+    ]
+    assert scores == pytest.approx([0.5 / 61] * 3)
+
+
+def test_with_confidence_a_clue_weighs_as_much_as_the_memory_believed_it() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    settings = RetrievalSettings(question_weight=0, span_weight=0.5)
+
+    def score(log_probability: float) -> float:
+        clue = Clue("Mara Venn repairs timepieces", "span", log_probability)
+        return index.retrieve("?!", [clue], k=1, settings=settings, confidence=True)[0].score
+
+    assert score(0.0) == pytest.approx(0.5 / 61)
+    assert score(math.log(0.25)) == pytest.approx(0.25 * 0.5 / 61)
+    assert score(0.7) == score(0.0)  # no belief above certainty
+    assert score(-math.inf) == 0.0
+    with pytest.raises(InputError, match="'Mara Venn repairs timepieces' has a score that is not a number"):
+        score(math.nan)
+
+
+def test_a_question_that_weighs_nothing_still_orders_what_is_filled_in() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    settings = RetrievalSettings(question_weight=0)
+    clues = [Clue("Letters arrive", "span")]
+    found = index.retrieve("Does a lantern hang at the harbour of Orrin?", clues, k=5, settings=settings)
+    (ranking,) = index.sparse.search(["Does a lantern hang at the harbour of Orrin?"], 5)
+    assert ordinals(index, found)[:1] == [4]
+    assert ordinals(index, found)[1 : 1 + len(ranking)] == [ordinal for ordinal, _ in ranking]
+    assert all(piece.score == 0 and piece.hits == () for piece in found[1:])
+
+
+def test_a_narrow_fan_out_reads_less_of_each_list_but_never_less_than_k() -> None:
+    index = EvidenceIndex.build(chunks_of([f"lantern {'word ' * n}" for n in range(9)]))
+    shallow = RetrievalSettings(fan_out=2)
+    clues = [Clue("lantern", "span")]
+    assert all(len(piece.hits) == 2 for piece in index.retrieve("lantern", clues, k=5, settings=shallow))
+
+
+def test_both_retrievers_rank_when_an_embedder_is_given() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
+    hits = index.retrieve("lantern gate", k=1)[0].hits
+    assert [hit.retriever for hit in hits] == ["bm25", "dense"]
+
+
+def test_a_batch_encodes_each_text_once() -> None:
+    embedder = HashedWords()
+    index = EvidenceIndex.build(chunks_of(TOWN), embedder)
+    clue = Clue("harbour of Orrin", "span")
+    index.retrieve_batch([("lantern", [clue]), ("lantern", [clue, clue]), ("boat", [clue])], k=1)
+    assert embedder.queries == 3
+
+
+def test_the_same_index_comes_from_kept_vectors_without_encoding() -> None:
+    embedder = HashedWords()
+    built = EvidenceIndex.build(chunks_of(TOWN), embedder)
+    assert built.vectors is not None
+    again = EvidenceIndex.build(chunks_of(TOWN), embedder, vectors=built.vectors)
+    assert len(embedder.calls) == 1
+    assert again.vectors is not None
+    assert np.array_equal(again.vectors, built.vectors)
+    assert again.retrieve("harbour", k=5) == built.retrieve("harbour", k=5)
+    assert EvidenceIndex.build(chunks_of(TOWN)).vectors is None
+
+
+def test_chinese_questions_and_clues_find_chinese_chunks() -> None:
+    texts = ["王师傅在城南修理钟表。", "港口冬天结冰。", "信件星期一到达。"]
+    index = EvidenceIndex.build(chunks_of(texts))
+    assert index.retrieve("谁会修钟？", k=3)[0].chunk.text == texts[0]
+    clues = [Clue("港口冬天结冰", "span")]
+    settings = RetrievalSettings(question_weight=0.1)
+    assert index.retrieve("谁会修钟？", clues, k=3, settings=settings)[0].chunk.text == texts[1]
+
+
+def test_threads_that_share_an_index_get_what_one_thread_gets() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN * 20), HashedWords())
+    asked = [f"{word} of Orrin" for word in ("harbour", "lantern", "letters", "clocks")] * 10
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(index.retrieve, asked)) == [index.retrieve(question) for question in asked]
+
+
+def test_an_index_cannot_be_changed() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    with pytest.raises(FrozenInstanceError):
+        index.chunks = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("k", [0, -1, 6, True, 2.0, "3"])
+def test_k_that_cannot_be_says_how_many_chunks_there_are(k: object) -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    with pytest.raises(InputError, match=rf"k is {k!r}, but the corpus has 5 chunks"):
+        index.retrieve("lantern", k=cast(int, k))
+
+
+def test_the_default_k_is_held_to_the_number_of_chunks_too() -> None:
+    with pytest.raises(InputError, match="k is 4, but the corpus has 1 chunk:"):
+        EvidenceIndex.build(chunks_of(["a lantern"])).retrieve("lantern")
+
+
+@pytest.mark.parametrize("question", ["", " \n", None])
+def test_an_empty_question_is_a_clear_error_also_within_a_batch(question: object) -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    with pytest.raises(InputError, match=r"Question 2 of 2 is .*; expected a text that is not empty"):
+        index.retrieve_batch([("lantern", ()), (cast(str, question), ())], k=1)
+
+
+def test_wrong_arguments_are_clear_errors() -> None:
+    chunks = chunks_of(TOWN)
+    index = EvidenceIndex.build(chunks)
+    with pytest.raises(InputError, match="'hyde'; expected one of separate, append, both"):
+        index.retrieve("lantern", k=1, expansion=cast(Expansion, "hyde"))
+    with pytest.raises(InputError, match="without the embedder"):
+        EvidenceIndex.build(chunks, vectors=np.eye(5, dtype=np.float32))
+    with pytest.raises(InputError, match="dense index is of 4 chunks, but 5 chunks"):
+        EvidenceIndex.build(chunks, HashedWords(4), vectors=np.eye(4, dtype=np.float32))
+    with pytest.raises(InputError, match="bm25 index is of 5 chunks, but 4 chunks"):
+        EvidenceIndex(chunks[:4], index.sparse)
+    with pytest.raises(InputError, match="no chunks"):
+        EvidenceIndex.build(())
+
+
+def test_no_requests_give_no_evidence_and_still_have_their_k_checked() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    assert index.retrieve_batch([]) == ()
+    with pytest.raises(InputError, match="k is 6, but the corpus has 5 chunks"):
+        index.retrieve_batch([], k=6)
+
+
+def test_parts_built_apart_make_an_index() -> None:
+    chunks = chunks_of(TOWN)
+    vectors = np.eye(5, dtype=np.float32)
+    index = EvidenceIndex(chunks, BM25Index.build(chunks), DenseIndex.from_vectors(vectors, HashedWords(5)))
+    assert len(index.retrieve("lantern", k=5)) == 5
