@@ -1,0 +1,160 @@
+"""The settings of the stages: what can be chosen, its default with the reason, and what is refused.
+
+In: numbers and names. Out: frozen, hashable values that are checked as they are made. Knows no stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from memorag_core.errors import InputError
+from memorag_core.records import CLUE_KINDS, ClueKind
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSettings:
+    """How documents are cut into chunks.
+
+    Attributes:
+        size: The most characters in a chunk. 800 are some 140 English words or 200 tokens: no more than the
+            256 tokens that small sentence encoders read, few enough that a match is about one thing, and four
+            of them are a prompt that any generator can take.
+        overlap: Characters that a chunk may repeat from the one before it. 0, because chunks are cut between
+            sentences where there are any, and repeated text takes two of the k places for one thing.
+
+    Raises:
+        InputError: A size below 1, or an overlap that is negative or not below the size.
+    """
+
+    size: int = 800
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        _check_whole("ChunkSettings.size", self.size, least=1, remedy="Give the characters of a chunk (800).")
+        _check_whole("ChunkSettings.overlap", self.overlap, least=0, remedy="Give 0 for chunks side by side.")
+        if self.overlap >= self.size:
+            raise InputError(
+                f"ChunkSettings.overlap is {self.overlap}; expected less than the size, {self.size}. "
+                "Lower the overlap or raise the size."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ClueSettings:
+    """What is asked of the memory for a question.
+
+    Attributes:
+        kinds: The kinds of clue, in the order in which they come out. Spans name the place, surrogate
+            questions put the question into the words of the text, the draft answer holds what both look for;
+            key points serve summaries and are asked for there.
+        per_kind: Clues kept of each kind. 3, because a question has few places in a text, and every further
+            clue is a vote against the question's own ranking.
+        max_new_tokens: The most tokens the memory model may write for one request; None leaves it to the
+            model, which knows how long its clues are.
+        language: The language of the requests ("en", "zh", ...); None leaves it to the model, which knows the
+            text.
+
+    Raises:
+        InputError: No kind, an unknown one or one given twice; a number below 1; a blank language.
+    """
+
+    kinds: tuple[ClueKind, ...] = ("span", "query", "answer")
+    per_kind: int = 3
+    max_new_tokens: int | None = None
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        expected = f"expected one or more of {', '.join(CLUE_KINDS)}, each once"
+        if isinstance(self.kinds, str) or not all(isinstance(kind, str) for kind in self.kinds):
+            raise InputError(f"ClueSettings.kinds is {self.kinds!r}; {expected}. Give a tuple: ('span',).")
+        object.__setattr__(self, "kinds", tuple(self.kinds))  # lists come from JSON
+        unknown = [kind for kind in self.kinds if kind not in CLUE_KINDS]
+        if unknown or not self.kinds or len(set(self.kinds)) < len(self.kinds):
+            remedy = f"Take out {', '.join(map(repr, unknown))}." if unknown else "Name each kind once."
+            raise InputError(f"ClueSettings.kinds is {self.kinds!r}; {expected}. {remedy}")
+        _check_whole(
+            "ClueSettings.per_kind", self.per_kind, least=1, remedy="To ask for less, name fewer kinds."
+        )
+        if self.max_new_tokens is not None:
+            _check_whole(
+                "ClueSettings.max_new_tokens",
+                self.max_new_tokens,
+                least=1,
+                remedy="Give None for the model's own limit.",
+            )
+        if self.language is not None and not (isinstance(self.language, str) and self.language.strip()):
+            raise InputError(
+                f"ClueSettings.language is {self.language!r}; expected a code such as 'en' or 'zh', or None. "
+                "Give None to have it found from the text."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSettings:
+    """How the rankings of the question and of the clues become one.
+
+    The weights are those of one ranked list: three span clues of weight 0.5 count 1.5 together.
+
+    Attributes:
+        k: Pieces of evidence. 4 chunks of the default size are about 800 tokens of prompt.
+        rrf_constant: The constant of reciprocal rank fusion, a rank's share being weight / (constant + rank);
+            60 as in Cormack, Clarke and Büttcher (SIGIR 2009).
+        fan_out: How deep each ranked list is read. Below rank 50 a share differs little from the next one's,
+            so more depth costs time and moves nothing. Never less than k is read.
+        question_weight: Weight of the question's own lists: the highest, for the question is certain and a
+            clue is a recollection.
+        span_weight: Weight of a recalled span: the next, for it names its place when it is right.
+        query_weight: Weight of a surrogate question.
+        answer_weight: Weight of a draft answer: short, and wrong more often than a span.
+        key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
+
+    Raises:
+        InputError: A whole number below 1, a constant below 0, a weight below 0, not finite, or all weights
+            0.
+    """
+
+    k: int = 4
+    rrf_constant: float = 60.0
+    fan_out: int = 50
+    question_weight: float = 1.0
+    span_weight: float = 0.5
+    query_weight: float = 0.4
+    answer_weight: float = 0.4
+    key_point_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_whole("RetrievalSettings.k", self.k, least=1, remedy="Give how many chunks to return (4).")
+        _check_whole(
+            "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."
+        )
+        _check_number("RetrievalSettings.rrf_constant", self.rrf_constant, remedy="60 is usual.")
+        weights = (
+            self.question_weight,
+            self.span_weight,
+            self.query_weight,
+            self.answer_weight,
+            self.key_point_weight,
+        )
+        for kind, weight in zip(("question", *CLUE_KINDS), weights, strict=True):
+            _check_number(f"RetrievalSettings.{kind}_weight", weight, remedy="Give 0 to leave the lists out.")
+        if not any(weights):
+            raise InputError(
+                "RetrievalSettings has only weights of 0; expected one above 0, or nothing can be ranked. "
+                "Raise question_weight (1 is usual)."
+            )
+
+    def weight(self, kind: ClueKind | Literal["question"]) -> float:
+        """The weight of a ranked list that was found with the question or with a clue of this kind."""
+        return float(getattr(self, f"{kind}_weight"))
+
+
+def _check_whole(name: str, value: object, *, least: int, remedy: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; expected a whole number of {least} or more. {remedy}")
+
+
+def _check_number(name: str, value: object, *, remedy: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value >= 0):
+        raise InputError(f"{name} is {value!r}; expected a finite number of 0 or more. {remedy}")

@@ -1,0 +1,158 @@
+"""Prompt sets: what ships is whole, what users give is checked, no text of theirs is taken for a template."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memorag_core.errors import InputError
+from memorag_core.prompts import GENERAL, PromptSet, load_prompts
+from memorag_core.records import CLUE_KINDS, ClueKind
+
+SHIPPED = ("en", "zh", GENERAL)
+RAW: dict[str, Any] = {
+    "language": "en",
+    "chat": False,
+    "context": "{context}",
+    "tasks": {"span": "<|ask|>{question}<|span|>", "key_point": "<|points|>"},
+}
+
+
+@pytest.mark.parametrize("language", SHIPPED)
+def test_every_shipped_set_asks_for_every_kind_in_a_chat(language: str) -> None:
+    prompts = load_prompts(language)
+    assert prompts.language == language
+    assert prompts.chat
+    assert tuple(prompts.tasks) == CLUE_KINDS
+    for kind in CLUE_KINDS:
+        assert "Mara Venn" in prompts.render(kind, "Who is Mara Venn?")
+    assert prompts.summary_request in prompts.render("key_point", "  ")
+
+
+@pytest.mark.parametrize(
+    ("language", "own"),
+    [
+        ("en", "en"),
+        ("en-GB", "en"),
+        (" EN_us ", "en"),
+        ("zh", "zh"),
+        ("zh-Hant-TW", "zh"),
+        ("es", GENERAL),
+        ("ja", GENERAL),
+        ("../en", GENERAL),
+        ("", GENERAL),
+        (None, GENERAL),
+    ],
+)
+def test_a_language_without_its_own_set_gets_the_general_one(language: str | None, own: str) -> None:
+    assert load_prompts(language) is load_prompts(own)
+
+
+def test_the_general_set_asks_for_the_language_of_the_text() -> None:
+    prompts = load_prompts("es")
+    assert all("language of the text" in template for template in prompts.tasks.values())
+    assert "language of the question" in prompts.answer
+
+
+def test_the_chinese_set_is_written_in_chinese() -> None:
+    prompts = load_prompts("zh")
+    for template in (prompts.context, prompts.answer, prompts.reply, *prompts.tasks.values()):
+        words = template.replace("{context}", "").replace("{question}", "").replace("{evidence}", "")
+        assert not any(sign.isascii() and sign.isalpha() for sign in words)
+
+
+@pytest.mark.parametrize("language", SHIPPED)
+def test_a_prompt_set_comes_back_from_json_as_it_was(language: str) -> None:
+    prompts = load_prompts(language)
+    assert PromptSet.from_mapping(json.loads(json.dumps(asdict(prompts)))) == prompts
+
+
+def test_a_raw_format_is_cut_around_the_question() -> None:
+    parts = PromptSet.from_mapping(RAW).parts("span", "Who <|span|> {question}?")
+    assert (parts.before, parts.filled, parts.after) == ("<|ask|>", "Who <|span|> {question}?", "<|span|>")
+    assert parts.text == "<|ask|>Who <|span|> {question}?<|span|>"
+
+
+def test_a_request_for_key_points_may_do_without_the_question() -> None:
+    parts = PromptSet.from_mapping(RAW).parts("key_point", "What matters?")
+    assert (parts.before, parts.filled, parts.after) == ("<|points|>", "", "")
+
+
+def test_a_checkpoint_that_says_nothing_of_generators_gets_the_prompt_of_its_language() -> None:
+    assert PromptSet.from_mapping(RAW).answer == load_prompts("en").answer
+    assert PromptSet.from_mapping(RAW | {"language": "zh"}).answer == load_prompts("zh").answer
+    assert PromptSet.from_mapping(RAW | {"answer": "{question} {evidence}"}).answer == "{question} {evidence}"
+
+
+def test_a_kind_that_a_set_cannot_ask_for_is_named_with_those_it_can() -> None:
+    with pytest.raises(InputError, match=r"no request for clues of kind 'query'; it has span, key_point"):
+        PromptSet.from_mapping(RAW).render("query", "Who?")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"tasks": {"span": "no placeholder"}}, r"'tasks\.span' .* \{question\} 0 times; expected once"),
+        ({"tasks": {"span": "{question} {question}"}}, r"\{question\} 2 times"),
+        ({"tasks": {"key_point": "{question}{question}"}}, r"\{question\} 2 times"),
+        ({"tasks": {"span": "{Question}"}}, r"\{question\} 0 times"),
+        ({"tasks": {}}, r"tasks of a prompt set are \{\}; expected templates"),
+        ({"tasks": ["span"]}, r"tasks of a prompt set are \['span'\]"),
+        ({"tasks": {"riddle": "{question}"}}, r"tasks for 'riddle'; expected only span"),
+        ({"tasks": {"span": None}}, r"'tasks\.span' of a prompt set is None; expected text"),
+        ({"context": "no placeholder"}, r"'context' .* \{context\} 0 times"),
+        ({"context": "{context}{context}"}, r"\{context\} 2 times"),
+        ({"answer": "{question}"}, r"'answer' .* \{evidence\} 0 times"),
+        ({"answer": "{evidence}"}, r"'answer' .* \{question\} 0 times"),
+        ({"chat": "yes"}, r"'chat' .* 'yes'; expected true or false"),
+        ({"reply": None}, r"'reply' .* None; expected text"),
+        ({"language": 3, "answer": "{question}{evidence}", "summary_request": ""}, r"'language' .* 3"),
+        ({"language": 3}, r"language is 3; expected a code"),
+        ({"promts": {}}, r"has the entries .*'promts'; expected .* Take out promts"),
+    ],
+)
+def test_a_wrong_prompt_set_says_what_is_wrong(change: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        PromptSet.from_mapping(RAW | change)
+
+
+def test_a_prompt_set_without_its_tasks_says_what_to_add() -> None:
+    with pytest.raises(InputError, match=r"entries 'context'; .* Add tasks"):
+        PromptSet.from_mapping({"context": "{context}"})
+    with pytest.raises(InputError, match=r"given as list; expected an object"):
+        PromptSet.from_mapping(["span"])  # type: ignore[arg-type]
+
+
+def test_changing_the_mapping_afterwards_changes_no_prompt() -> None:
+    tasks = {"span": "{question}"}
+    prompts = PromptSet.from_mapping(RAW | {"tasks": tasks})
+    tasks["span"] = "gone"
+    assert prompts.render("span", "Who?") == "Who?"
+
+
+@given(
+    text=st.lists(
+        st.sampled_from(["{", "}", "{question}", "{evidence}", "{context}", "%s", "\\1", "\\g<0>", "a", "问"])
+    ).map("".join),
+    other=st.text(),
+    kind=st.sampled_from(CLUE_KINDS),
+    language=st.sampled_from(SHIPPED),
+)
+def test_texts_with_braces_stay_as_they_are(text: str, other: str, kind: ClueKind, language: str) -> None:
+    prompts = load_prompts(language)
+    if text.strip():
+        parts = prompts.parts(kind, text)
+        assert parts.filled == text
+        assert parts.before + "{question}" + parts.after == prompts.tasks[kind]
+    context = prompts.context_parts(text)
+    assert context.filled == text
+    assert context.before + "{context}" + context.after == prompts.context
+    rendered = prompts.render_answer(text, other)
+    expected = prompts.answer.split("{evidence}")
+    before, after = expected[1].split("{question}")
+    assert rendered == expected[0] + other + before + text + after
