@@ -1,0 +1,381 @@
+"""The whole story: text is memorized, a question recalls clues, clues find evidence, evidence answers.
+
+In: the user's text, then questions. Out: clues, evidence, answers. Knows the stages and their order, while no
+stage knows another; how a memory is made, a clue parsed or a chunk found is theirs.
+
+All that was memorized is one immutable value. A call takes it once and works on it to the end; memorizing
+builds the next one and puts it in place with one assignment. So any number of threads may ask while one reads
+on, and a reading that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from threading import Lock
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from memorag_core.answer import answer_from_evidence, draft_answer
+from memorag_core.clues import generate_clues_batch
+from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
+from memorag_core.errors import InputError, NothingMemorizedError, StoreError
+from memorag_core.models import bundled_path
+from memorag_core.prompts import load_prompts
+from memorag_core.protocols import Embedder, Generate, MemoryModel
+from memorag_core.records import Answer, Chunk, Clue, ClueKind, Document, Evidence
+from memorag_core.retrieval import EvidenceIndex
+from memorag_core.store import StoredCorpus, load_store, read_manifest, save_store
+from memorag_core.text import as_documents, detect_language, split_document
+
+S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings)
+
+QUESTIONS_KEPT = 256
+"""Questions whose clues are kept: asking again, or for more evidence, does not ask the memory again."""
+
+
+ANOTHER_EMBEDDER = 0.2
+"""Distance of two unit vectors of one text from which on they are not one embedder's in two precisions."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Corpus:
+    """All that was memorized, never changed; ``recalled`` spares asking the memory the same again."""
+
+    documents: tuple[Document, ...]
+    memory: Any
+    index: EvidenceIndex
+    recalled: dict[tuple[str, ClueSettings], tuple[Clue, ...]] = field(default_factory=dict)
+
+
+class MemoRAG:
+    """Reads a text into a memory, and answers questions with the evidence that the memory's clues find.
+
+    Attributes:
+        model: The memory model.
+        embedder: What makes dense vectors, or None for lexical retrieval alone.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | MemoryModel | None = None,
+        *,
+        embedder: Embedder | None = None,
+        ratio: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        chunks: ChunkSettings | None = None,
+        clues: ClueSettings | None = None,
+        retrieval: RetrievalSettings | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Choose the collaborators and settings; nothing is read yet.
+
+        Args:
+            model: A memory model, the name or folder of a beacon checkpoint, or None for the bundled model.
+            embedder: Makes vectors for dense retrieval beside BM25.
+            ratio: Raw tokens to a memory slot; None takes the model's own.
+            device: Where the model computes.
+            dtype: In what precision it does. These three are for a model that is loaded here.
+            chunks: How documents are cut.
+            clues: What is asked of the memory.
+            retrieval: How many results, and how rankings are joined.
+            progress: Show progress bars; None shows them on terminals.
+
+        Raises:
+            InputError: No memory model, or ``ratio``, ``device`` or ``dtype`` for one that is loaded already.
+            CheckpointError: The checkpoint is damaged or missing.
+            UnsupportedModelError: The checkpoint needs a computation that this package lacks.
+        """
+        self.model = _memory_model(model, ratio, device, dtype)
+        self.embedder = embedder
+        self._ratio = ratio
+        self._chunking = chunks or ChunkSettings()
+        self._recalling = clues or ClueSettings()
+        self._retrieving = retrieval or RetrievalSettings()
+        self._progress = progress
+        self._reading = Lock()
+        self._corpus: _Corpus | None = None
+
+    def memorize(self, text_or_documents: str | Document | Sequence[str | Document]) -> Self:
+        """Read a text or documents into memory, after what was memorized before.
+
+        Plain texts get the lowest free number as id. If anything fails, nothing has changed.
+
+        Returns:
+            Itself, so that ``MemoRAG().memorize(text)`` is ready to be asked.
+
+        Raises:
+            InputError: No text in it, or a document id that is in use.
+        """
+        with self._reading:
+            old = self._corpus
+            new = as_documents(text_or_documents, taken={document.id for document in self.documents})
+            chunks = [chunk for document in new for chunk in split_document(document, self._chunking)]
+            index = self._indexed(chunks, old)
+            memory = self.model.memorize(new, old.memory if old else None, progress=self._progress)
+            self._corpus = _Corpus((*self.documents, *new), memory, index)
+        return self
+
+    def clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> tuple[Clue, ...]:
+        """What the memory recalls for a question: keys for retrieval, never evidence.
+
+        Args:
+            question: What the user wants to know.
+            kinds: Kinds of clue to ask for; None takes those of the settings.
+
+        Raises:
+            NothingMemorizedError: There is nothing to recall.
+        """
+        settings = self._recalling if kinds is None else replace(self._recalling, kinds=tuple(kinds))
+        return self._recall(self._memorized(), [question], settings)[0]
+
+    def retrieve(
+        self, question: str, *, k: int | None = None, clues: Sequence[Clue] | None = None
+    ) -> tuple[Evidence, ...]:
+        """The ``k`` chunks that the question and its clues find, best first.
+
+        Args:
+            question: What the user wants to know.
+            k: How many; None takes the settings' number, or all there are.
+            clues: Use these instead of asking the memory; an empty list searches with the question alone.
+
+        Raises:
+            InputError: ``k`` below 1 or above the number of chunks, or a question without text.
+            NothingMemorizedError: There is nothing to search.
+        """
+        corpus = self._memorized()
+        k = self._checked_k(corpus, k)
+        if clues is None:
+            clues = self._recall(corpus, [question], self._recalling)[0]
+        return corpus.index.retrieve(question, clues, k=k, settings=self._retrieving)
+
+    def retrieve_batch(
+        self, questions: Sequence[str], *, k: int | None = None
+    ) -> tuple[tuple[Evidence, ...], ...]:
+        """``retrieve`` for many questions, which are put to the memory together."""
+        corpus = self._memorized()
+        k = self._checked_k(corpus, k)
+        recalled = self._recall(corpus, questions, self._recalling)
+        requests = list(zip(questions, recalled, strict=True))
+        return corpus.index.retrieve_batch(requests, k=k, settings=self._retrieving)
+
+    def answer(self, question: str, generate: Generate | None = None, *, k: int | None = None) -> Answer:
+        """Answer from evidence with the user's LLM, or, without one, with the memory's own draft.
+
+        Args:
+            question: What the user wants to know.
+            generate: Gets a prompt with numbered evidence, returns the answer. None gives the memory's draft,
+                with ``source="memory"``: it was recalled, and need not agree with the evidence beside it.
+            k: How many pieces of evidence; None takes the settings' number, or all there are.
+
+        Raises:
+            InputError: As ``retrieve``.
+            NothingMemorizedError: There is nothing to answer from.
+        """
+        corpus = self._memorized()
+        k = self._checked_k(corpus, k)
+        clues = self._recall(corpus, [question], self._recalling)[0]
+        evidence = corpus.index.retrieve(question, clues, k=k, settings=self._retrieving)
+        if generate is not None:
+            prompts = load_prompts(self._recalling.language or detect_language(question))
+            return answer_from_evidence(question, evidence, generate=generate, prompts=prompts, clues=clues)
+        if "answer" not in self._recalling.kinds:
+            clues += self._recall(corpus, [question], replace(self._recalling, kinds=("answer",)))[0]
+        return draft_answer(question, clues, evidence=evidence)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that was memorized to a folder, as a whole or not at all; docs/format.md has the layout.
+
+        Raises:
+            NothingMemorizedError: There is nothing to save.
+            StoreError: The folder cannot be written, or holds something else.
+        """
+        corpus = self._memorized()
+        tensors, header = self.model.pack(corpus.memory)
+        settings = {
+            "ratio": self._ratio,
+            "chunks": asdict(self._chunking),
+            "clues": asdict(self._recalling),
+            "retrieval": asdict(self._retrieving),
+        }
+        stored = StoredCorpus(
+            documents=corpus.documents,
+            chunks=corpus.index.chunks,
+            tensors=tensors,
+            header=header,
+            fingerprint=self.model.fingerprint,
+            settings=settings,
+            vectors=corpus.index.vectors,
+        )
+        save_store(path, stored)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | MemoryModel | None = None,
+        *,
+        embedder: Embedder | None = None,
+        ratio: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        chunks: ChunkSettings | None = None,
+        clues: ClueSettings | None = None,
+        retrieval: RetrievalSettings | None = None,
+        progress: bool | None = None,
+    ) -> Self:
+        """Open what ``save`` wrote, without reading the text again.
+
+        Settings that are left out are as they were saved, and so is the ratio of a model that is loaded here.
+
+        Args:
+            path: The folder.
+            model: The memory model that read the text.
+            embedder: The one that made the saved vectors. Where none were saved, one can be added here.
+            ratio: See ``MemoRAG``.
+            device: See ``MemoRAG``.
+            dtype: See ``MemoRAG``.
+            chunks: See ``MemoRAG``; for documents that are memorized from now on.
+            clues: See ``MemoRAG``.
+            retrieval: See ``MemoRAG``.
+            progress: See ``MemoRAG``.
+
+        Raises:
+            StoreError: The folder is damaged, of another format version, or was made with another model.
+            InputError: Vectors were saved, and no embedder is given.
+        """
+        settings = read_manifest(path).settings
+        rag = cls(
+            model,
+            embedder=embedder,
+            ratio=ratio if ratio is not None or not _is_name(model) else settings.get("ratio"),
+            device=device,
+            dtype=dtype,
+            chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
+            clues=clues or _stored_settings(ClueSettings, settings, "clues"),
+            retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
+            progress=progress,
+        )
+        stored = load_store(path, rag.model.fingerprint)
+        index = _stored_index(stored, embedder, progress)
+        rag._corpus = _Corpus(stored.documents, rag.model.unpack(stored.tensors, stored.header), index)
+        return rag
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """What was memorized, in the order of reading; empty before."""
+        return self._corpus.documents if self._corpus else ()
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """What can be found, in the order of the text; empty before anything is memorized."""
+        return self._corpus.index.chunks if self._corpus else ()
+
+    @property
+    def memory(self) -> Any:
+        """The memory, an immutable value of the model's; None before anything is memorized."""
+        return self._corpus.memory if self._corpus else None
+
+    def _memorized(self) -> _Corpus:
+        if self._corpus is None:
+            raise NothingMemorizedError(
+                "Nothing has been memorized yet, so there is nothing to ask or to save. Call memorize(text) "
+                "first, or MemoRAG.load(path) for a text that was saved."
+            )
+        return self._corpus
+
+    def _indexed(self, chunks: Sequence[Chunk], old: _Corpus | None) -> EvidenceIndex:
+        """An index over all chunks; those that have vectors are not encoded again."""
+        before = old.index.chunks if old else ()
+        vectors = None
+        if old and old.index.vectors is not None:
+            new = EvidenceIndex.build(chunks, self.embedder, progress=self._progress).vectors
+            vectors = np.concatenate([old.index.vectors, new])
+        return EvidenceIndex.build(
+            (*before, *chunks), self.embedder, vectors=vectors, progress=self._progress
+        )
+
+    def _recall(
+        self, corpus: _Corpus, questions: Sequence[str], settings: ClueSettings
+    ) -> tuple[tuple[Clue, ...], ...]:
+        """The clues for each question, asking the memory only for those that are not kept."""
+        if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
+            raise InputError(
+                f"The questions are {questions!r}; expected a list of texts. Give one text for each."
+            )
+        kept = corpus.recalled.copy()
+        missing = [question for question in dict.fromkeys(questions) if (question, settings) not in kept]
+        if missing:
+            recalled = generate_clues_batch(missing, corpus.memory, model=self.model, settings=settings)
+            fresh = {(question, settings): clues for question, clues in zip(missing, recalled, strict=True)}
+            kept |= fresh
+            if len(kept) > QUESTIONS_KEPT:
+                corpus.recalled.clear()
+            corpus.recalled.update(fresh)
+        return tuple(kept[question, settings] for question in questions)
+
+    def _checked_k(self, corpus: _Corpus, k: int | None) -> int:
+        """Refuse a k that cannot be had before the memory is asked, which takes time."""
+        if k is None:
+            return min(self._retrieving.k, len(corpus.index.chunks))  # a short text has fewer
+        corpus.index.retrieve_batch((), k=k, settings=self._retrieving)  # without requests: looks at k only
+        return k
+
+
+def _is_name(model: object) -> bool:
+    return model is None or isinstance(model, str | os.PathLike)
+
+
+def _memory_model(model: Any, ratio: int | None, device: str, dtype: str) -> MemoryModel:
+    if _is_name(model):
+        from memorag_core.beacon import BeaconModel  # here, for it loads torch and transformers
+
+        path = bundled_path() if model is None else model
+        return BeaconModel.from_pretrained(path, ratio=ratio, device=device, dtype=dtype)
+    # Methods only: asking for the fingerprint might read all the weights.
+    if not all(callable(getattr(model, name, None)) for name in ("memorize", "recollect", "pack", "unpack")):
+        raise InputError(
+            f"The model is a {type(model).__name__}; expected a memory model (memorag_core.MemoryModel), the "
+            f"name or folder of a checkpoint, or None for the bundled model."
+        )
+    if ratio is not None or (device, dtype) != ("auto", "auto"):
+        raise InputError(
+            "ratio, device and dtype say how to load a model, but a loaded one was given. Give them where it "
+            "is loaded: BeaconModel.from_pretrained(name, ratio=..., device=..., dtype=...)."
+        )
+    loaded: MemoryModel = model
+    return loaded
+
+
+def _stored_settings(kind: type[S], settings: Mapping[str, Any], name: str) -> S:
+    try:
+        return kind(**settings[name])
+    except (KeyError, TypeError, InputError) as error:
+        raise StoreError(
+            f"The saved settings for {name} are {settings.get(name)!r}, unknown to this release: {error} "
+            f"Give them on loading: MemoRAG.load(path, {name}={kind.__name__}(...))."
+        ) from error
+
+
+def _stored_index(stored: StoredCorpus, embedder: Embedder | None, progress: bool | None) -> EvidenceIndex:
+    vectors = stored.vectors
+    if vectors is not None and embedder is None:
+        raise InputError(
+            "The chunks were saved with dense vectors, and no embedder was given to encode questions with. "
+            "Give the one that made them: MemoRAG.load(path, embedder=...)."
+        )
+    if vectors is not None:
+        again = EvidenceIndex.build(stored.chunks[:1], embedder, progress=False).vectors
+        if (
+            again is None
+            or again.shape != vectors[:1].shape
+            or np.linalg.norm(again - vectors[:1]) > ANOTHER_EMBEDDER
+        ):
+            raise StoreError(
+                "The saved vectors come from another embedder: this one encodes the first chunk differently. "
+                "Give the one that made them, or memorize the text again with this one."
+            )
+    return EvidenceIndex.build(stored.chunks, embedder, vectors=vectors, progress=progress)
