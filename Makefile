@@ -4,7 +4,7 @@
 #   make test           all tests; ARGS="-k store" goes to pytest
 #   make check          ruff, format, mypy --strict
 #   make bench          all benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
-#   make bundled-model  train the bundled memory model again: DATA=folder of plain text files
+#   make bundled-model  train the bundled memory model again: DATA=folder with prose/train.jsonl.gz
 #   make clean          remove what the targets above made, $(VENV) included
 #
 # On Linux without a GPU, pip's default index serves a CUDA build of torch. For the CPU build:

@@ -55,7 +55,7 @@ class MemoryModel(Protocol):
     def memorize(
         self, text_or_documents: str | Sequence[Document], memory: Any = None, *, progress: bool | None = None
     ) -> Any:
-        """Read text into a memory; with ``memory``, continue it. ``progress=None`` shows a bar on terminals."""
+        """Read text into a memory; with ``memory``, continue it. ``progress=None``: a bar on terminals."""
         ...
 
     def recollect(
@@ -67,7 +67,7 @@ class MemoryModel(Protocol):
         language: str | None = None,
         max_new_tokens: int | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask for one kind of clue; for each question, what every part of the memory said, best score first."""
+        """Ask for one kind of clue; for each question what every part of the memory said, best first."""
         ...
 
     def pack(self, memory: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

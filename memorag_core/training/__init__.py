@@ -1,1 +1,1 @@
-"""Training of beacon models: data, losses and the trainer. Stands outside the core and uses its public names."""
+"""Training of beacon models: data, losses and the trainer; outside the core, on its public names."""

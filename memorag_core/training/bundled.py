@@ -1,7 +1,7 @@
-"""The recipe of the bundled memory model: data, curriculum, seed; ``python -m memorag_core.training.bundled``.
+"""The recipe of the bundled memory model (``python -m memorag_core.training.bundled``).
 
 In: a folder with ``prose/train.jsonl.gz`` (a JSON object with ``id`` and ``text`` a line). Out: a checkpoint
-folder with its training log. Everything that was chosen for the bundled model is stated here and nowhere else.
+folder with its training log. What was chosen for the bundled model is stated here and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+import torch.multiprocessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from memorag_core.beacon.checkpoint import save_checkpoint
@@ -71,10 +71,10 @@ STAGE_1 = (
 )
 # Stage 2: question to clue, on generated worlds and on prose, over growing documents.
 STAGE_2 = (
-    Phase("ask-256", 350, 256, 128, (4, 4, 8), documents=8, rows=12, mix=_BOTH),
-    Phase("ask-512", 500, 512, 128, (4, 4, 8), documents=6, rows=14, mix=_BOTH),
-    Phase("ask-1024", 900, 1024, 128, (4, 4, 8), documents=4, rows=16, mix=_BOTH),
-    Phase("ask-2048", 250, 2048, 128, (4, 4, 8), documents=2, rows=24, mix=_BOTH),
+    Phase("ask-256", 250, 256, 128, (4, 4, 8), documents=8, rows=12, mix=_BOTH),
+    Phase("ask-512", 400, 512, 128, (4, 4, 8), documents=5, rows=18, mix=_BOTH),
+    Phase("ask-1024", 750, 1024, 128, (4, 4, 8), documents=3, rows=24, mix=_BOTH),
+    Phase("ask-2048", 150, 2048, 128, (4, 4, 8), documents=2, rows=24, mix=_BOTH),
 )
 
 
@@ -93,7 +93,7 @@ def fresh_model(vocabulary: int, *, pad: int, eos: int) -> PreTrainedModel:
         eos_token_id=eos,
         bos_token_id=eos,
         pad_token_id=pad,
-        rope_theta=10000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         max_position_embeddings=65536,
     )
     model = LlamaForCausalLM(config)
@@ -147,7 +147,9 @@ def export(model: PreTrainedModel, folder: Path, out: Path) -> None:
 
 
 def _run(rank: int, processes: int, folder: Path, out: Path, port: int) -> None:
-    logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(asctime)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING, format="%(asctime)s %(message)s"
+    )
     torch.set_num_threads(1)
     if processes > 1:
         dist.init_process_group(
@@ -192,7 +194,9 @@ def main() -> None:
     """Prepare the data, train, and write the checkpoint folder."""
     parser = argparse.ArgumentParser(description="Train the bundled memory model.")
     parser.add_argument("--data", type=Path, required=True, help="folder with prose/train.jsonl.gz")
-    parser.add_argument("--work", type=Path, default=Path("build/bundled"), help="where data and state are kept")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/bundled"), help="where data and state are kept"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bundled/model"), help="the checkpoint folder")
     parser.add_argument("--processes", type=int, default=3, help="training processes, one thread each")
     parser.add_argument("--port", type=int, default=29511, help="loopback port the processes meet at")
@@ -201,7 +205,8 @@ def main() -> None:
     if arguments.processes == 1:
         _run(0, 1, arguments.work, arguments.out, arguments.port)
     else:
-        multiprocessing.spawn(
+        # What spawn is, torch does not export for type checkers.
+        torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
             _run,
             args=(arguments.processes, arguments.work, arguments.out, arguments.port),
             nprocs=arguments.processes,

@@ -42,7 +42,6 @@ class PackedPass:
         flat_query = query[0].transpose(0, 1)  # [N, heads, D]
         flat_key = key[0].transpose(0, 1)  # [N, H, D]
         flat_value = value[0].transpose(0, 1)
-        documents, slots = packing.memory.shape
         memory_key = self._rows(flat_key, packing.memory)  # [B, H, M, D]
         memory_key = self.rotary.shift(memory_key, packing.memory_shift)
         memory_value = self._rows(flat_value, packing.memory)
@@ -171,7 +170,8 @@ def episode_loss(
     flat = torch.cat((documents.reshape(-1), torch.tensor(asked, dtype=torch.long, device=device)))
     hidden = hidden_states(model, flat[None], packing)
 
-    places, start = [], batch * tokens
+    places: list[int] = []
+    start = batch * tokens
     for row in episode.rows:
         first = start + len(row.prompt) - 1
         places.extend(range(first, first + len(row.target)))

@@ -111,8 +111,8 @@ def pack(
             whole document, with beacons of its own, as when a memory is asked.
         gaps: positions skipped before each window (and before the questions, if one more is given). A gap
             moves all that comes after it, so that a model learns positions beyond its training length.
-        beacons_in_last: whether the last window of a document gets beacons. The language modelling loss of the
-            original leaves them out, since nothing reads them.
+        beacons_in_last: whether the last window of a document gets beacons. The language modelling loss of
+            the original leaves them out, since nothing reads them.
 
     Raises:
         InputError: questions on a document that ends inside a window.

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,7 @@ def count_words(
     """Negative log frequency of the words in (the head of) a text, by the bytes of their ids."""
     part = np.asarray(ids[:sample])
     bounds = np.flatnonzero(starts_word[part])
-    words = Counter(part[a:b].tobytes() for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    words = Counter(part[a:b].tobytes() for a, b in pairwise(bounds))
     total = max(1, sum(words.values()))
     return {word: float(-np.log(count / total)) for word, count in words.items()}
 
@@ -133,7 +134,9 @@ class Mix:
 class EpisodeSampler:
     """Draws episodes from prose and worlds; all randomness comes from the generator it is given."""
 
-    def __init__(self, prose: Prose, tokenizer: Any, *, split: Literal["train", "dev", "test"] = "train") -> None:
+    def __init__(
+        self, prose: Prose, tokenizer: Any, *, split: Literal["train", "dev", "test"] = "train"
+    ) -> None:
         self._prose = prose
         self._tokenizer = tokenizer
         self._random = random.Random()
@@ -220,7 +223,9 @@ class EpisodeSampler:
             return True
         head = list(text[:keep])
         size = len(wanted)
-        return any(head[at : at + size] == wanted for at in range(len(head) - size + 1) if head[at] == wanted[0])
+        return any(
+            head[at : at + size] == wanted for at in range(len(head) - size + 1) if head[at] == wanted[0]
+        )
 
     def _text_row(self, text: Sequence[int], longest: int, index: int) -> Row:
         draw = self._random
@@ -258,7 +263,9 @@ class EpisodeSampler:
         """Words of another place in the books that do not stand in this document."""
         prose, draw = self._prose, self._random
         at = draw.randrange(len(prose.sentences) - 1)
-        sentence = prose.ids[int(prose.sentences[at]) : int(prose.sentences[at + 1])].astype(np.int64).tolist()
+        sentence = (
+            prose.ids[int(prose.sentences[at]) : int(prose.sentences[at + 1])].astype(np.int64).tolist()
+        )
         prompt = self._cue(sentence[:60])
         if prompt is None:
             return None
@@ -280,7 +287,9 @@ class EpisodeSampler:
         if not rare:
             return None
         count = min(len(rare), draw.choice((1, 2, 2, 3, 3, 4)))
-        chosen = rare[:1] + draw.sample(rare[1:], count - 1) if draw.random() < 0.6 else draw.sample(rare, count)
+        chosen = (
+            rare[:1] + draw.sample(rare[1:], count - 1) if draw.random() < 0.6 else draw.sample(rare, count)
+        )
         if draw.random() < 0.5:
             draw.shuffle(chosen)
             return tuple(token for word in chosen for token in word)
@@ -309,7 +318,10 @@ class EpisodeSampler:
     def _world(self, tokens: int, rows: int, longest: int, index: int) -> tuple[list[int], list[Row]]:
         draw = self._random
         world = generate_world(
-            draw, split=self._split, characters=int(tokens * draw.uniform(3.0, 4.2)), filler=self._filler(tokens)
+            draw,
+            split=self._split,
+            characters=int(tokens * draw.uniform(3.0, 4.2)),
+            filler=self._filler(tokens),
         )
         encoding = self._tokenizer.encode(world.text, add_special_tokens=False)
         ids: list[int] = encoding.ids[:tokens]

@@ -67,7 +67,8 @@ class Phase:
             raise InputError(f"phase {self.name!r} needs at least 1 step, document and row; found {self}.")
         if self.tokens % self.window:
             raise InputError(
-                f"phase {self.name!r} has documents of {self.tokens} tokens; expected whole windows of {self.window}."
+                f"phase {self.name!r} has documents of {self.tokens} tokens; "
+                f"expected whole windows of {self.window}."
             )
 
 
@@ -148,14 +149,20 @@ def train(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
-        measured = _step(model, episode, phase, generator, settings, [p for _, p in parameters], optimizers, world)
+        measured = _step(
+            model, episode, phase, generator, settings, [p for _, p in parameters], optimizers, world
+        )
         recent.append(measured)
         state.step += 1
-        state.tokens += world * (episode.documents.numel() + sum(len(r.prompt) + len(r.target) for r in episode.rows))
+        state.tokens += world * (
+            episode.documents.numel() + sum(len(r.prompt) + len(r.target) for r in episode.rows)
+        )
         state.seconds = time.perf_counter() - started
         if state.step % every == 0 or state.step == total:
             if rank == 0:
-                recall, document, correct = (sum(column) / len(recent) for column in zip(*recent, strict=True))
+                recall, document, correct = (
+                    sum(column) / len(recent) for column in zip(*recent, strict=True)
+                )
                 record: dict[str, Any] = {
                     "step": state.step,
                     "phase": phase.name,
@@ -190,7 +197,10 @@ def _step(
 ) -> tuple[float, float, float]:
     ratio = generator.choice(phase.ratios)
     windows = phase.tokens // phase.window
-    gaps = [generator.randrange(phase.gap + 1) if phase.gap and generator.random() < 0.5 else 0 for _ in range(windows + 1)]
+    gaps = [
+        generator.randrange(phase.gap + 1) if phase.gap and generator.random() < 0.5 else 0
+        for _ in range(windows + 1)
+    ]
     places = episode.documents.numel()
     chosen = generator.sample(range(places), max(1, int(places * settings.document_share)))
     device = next(model.parameters()).device
@@ -237,7 +247,9 @@ def _optimizers(
     if matrices:
         optimizers.append(torch.optim.Muon(matrices, lr=settings.matrix_rate, weight_decay=0.0))
     if others:
-        optimizers.append(torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.98), weight_decay=0.0))
+        optimizers.append(
+            torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.98), weight_decay=0.0)
+        )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
@@ -274,7 +286,9 @@ def _average(gradients: Sequence[Tensor], world: int) -> None:
         start += gradient.numel()
 
 
-def _save(folder: Path, state: _State, model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+def _save(
+    folder: Path, state: _State, model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
     """Write model, optimizers and log; the JSON comes last and names the tensors it belongs to."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
@@ -296,7 +310,9 @@ def _restore(folder: Path, model: PreTrainedModel, optimizers: Sequence[torch.op
     saved = json.loads((folder / "state.json").read_text())
     path = folder / saved.pop("tensors")
     if not path.exists():
-        raise StoreError(f"{folder / 'state.json'} names {path.name}, which is missing; start with a new folder.")
+        raise StoreError(
+            f"{folder / 'state.json'} names {path.name}, which is missing; start with a new folder."
+        )
     tensors = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
