@@ -210,7 +210,7 @@ _EAGER = regex.compile(
     r"(?:sure|certainly|of course|absolutely|好的|当然|もちろん)[!！][ \t]*(?=\S)", regex.I
 )
 _JSON_START = regex.compile(r'"[^"\n]{1,30}"\s*:\s*(?=["\[])|[\[\]{}](?=\s*(?:["\']|$))')
-_JSON_END = regex.compile(r'(?<=["\'])\s*[\]}]+$')
+_JSON_END = regex.compile(r"(?<=^[\"'].*[\"'])\s*[\]}]+$")
 
 _QUOTES = {
     '"': '"',
@@ -514,4 +514,5 @@ def _one_text(lines: Sequence[str]) -> tuple[str, ...]:
         kept.setdefault(_key(_without_marks(line, _BULLET, _NUMBER)), line)
     if len(kept) > 1:
         return ("\n".join(kept.values()),)
-    return tuple(_bare(_without_marks(line, _BULLET), "", listed=False) for line in kept.values())
+    bare = [_bare(_without_marks(line, _BULLET), "", listed=False) for line in kept.values()]
+    return tuple(line for line in bare if _informative(line, "answer"))

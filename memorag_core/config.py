@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from memorag_core.errors import InputError
 from memorag_core.records import CLUE_KINDS, ClueKind
+
+
+Expansion: TypeAlias = Literal["separate", "append", "both"]
+"""What a clue asks the retrievers: its own text, the question with its text after it, or one list of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,13 @@ class RetrievalSettings:
         query_weight: Weight of a surrogate question.
         answer_weight: Weight of a draft answer: short, and wrong more often than a span.
         key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
+        expansion: What a clue asks. Its weight is shared by its lists, so that "both" makes no clue louder.
+        confidence: Whether a clue's weight is multiplied by exp(``score``), the geometric mean of its tokens'
+            probabilities, so that what the memory hardly believed counts for less.
 
     Raises:
         InputError: A whole number below 1, a constant below 0, a weight below 0, not finite, or all weights
-            0.
+            0; an unknown expansion.
     """
 
     k: int = 4
@@ -123,8 +130,17 @@ class RetrievalSettings:
     query_weight: float = 0.4
     answer_weight: float = 0.4
     key_point_weight: float = 1.0
+    expansion: Expansion = "separate"
+    confidence: bool = False
 
     def __post_init__(self) -> None:
+        if self.expansion not in get_args(Expansion):
+            raise InputError(
+                f"RetrievalSettings.expansion is {self.expansion!r}; expected one of "
+                f"{', '.join(get_args(Expansion))}."
+            )
+        if not isinstance(self.confidence, bool):
+            raise InputError(f"RetrievalSettings.confidence is {self.confidence!r}; expected True or False.")
         _check_whole("RetrievalSettings.k", self.k, least=1, remedy="Give how many chunks to return (4).")
         _check_whole(
             "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan
-from typing import Literal, TypeAlias, get_args
+from typing import Literal
 
 from memorag_core.config import RetrievalSettings
 from memorag_core.errors import InputError
@@ -19,9 +19,6 @@ from memorag_core.records import Chunk, Clue, ClueKind, Evidence
 from memorag_core.retrieval.dense import DenseBackend, DenseIndex
 from memorag_core.retrieval.fusion import RankedList, fuse
 from memorag_core.retrieval.sparse import BM25Index
-
-Expansion: TypeAlias = Literal["separate", "append", "both"]
-"""What a clue asks the retrievers: its own text, the question with its text after it, or one list of each."""
 
 _DEFAULTS = RetrievalSettings()
 _WITH_QUESTION = "+question"  # after the retriever's name in a Hit whose query was the question and the clue
@@ -110,13 +107,9 @@ class EvidenceIndex:
         *,
         k: int | None = None,
         settings: RetrievalSettings = _DEFAULTS,
-        expansion: Expansion = "separate",
-        confidence: bool = False,
     ) -> tuple[Evidence, ...]:
         """Find the evidence for one question; see ``retrieve_batch``."""
-        return self.retrieve_batch(
-            [(question, clues)], k=k, settings=settings, expansion=expansion, confidence=confidence
-        )[0]
+        return self.retrieve_batch([(question, clues)], k=k, settings=settings)[0]
 
     def retrieve_batch(
         self,
@@ -124,8 +117,6 @@ class EvidenceIndex:
         *,
         k: int | None = None,
         settings: RetrievalSettings = _DEFAULTS,
-        expansion: Expansion = "separate",
-        confidence: bool = False,
     ) -> tuple[tuple[Evidence, ...], ...]:
         """Find the evidence for many questions; each retriever is called once, no text is searched twice.
 
@@ -136,35 +127,26 @@ class EvidenceIndex:
         Args:
             requests: Pairs of a question and its clues. Clues of blank text or of weight 0 are as if absent.
             k: Chunks for each question; None takes ``settings.k``.
-            settings: Depth of the lists, the fusion's constant, and the weights of the question and of each
-                clue.
-            expansion: What each clue asks. Its weight is shared by its lists, so that "both" makes no clue
-                louder. Hits name the clue in each case; those of the question and the clue as one query carry
-                "+question" after the retriever's name.
-            confidence: Whether a clue's weight is multiplied by exp(``score``), the geometric mean of its
-                tokens' probabilities, so that what the memory hardly believed counts for less.
+            settings: Depth of the lists, the fusion's constant, the weights of the question and of each clue,
+                and what a clue asks. Hits name the clue in each case; those of the question and the clue as
+                one query carry "+question" after the retriever's name.
 
         Returns:
             For each request exactly ``k`` pieces of evidence, best first, the earlier chunk first among
             equals.
 
         Raises:
-            InputError: ``k`` below 1 or above the number of chunks, an empty question, an unknown expansion,
-                or a clue whose score is not a number where confidence counts.
+            InputError: ``k`` below 1 or above the number of chunks, an empty question, or a clue whose score
+                is not a number where confidence counts.
         """
         count = self._checked_k(settings.k if k is None else k)
-        if expansion not in get_args(Expansion):
-            raise InputError(f"expansion is {expansion!r}; expected one of {', '.join(get_args(Expansion))}.")
         for number, (question, _) in enumerate(requests, start=1):
             if not isinstance(question, str) or not question.strip():
                 raise InputError(
                     f"Question {number} of {len(requests)} is {question!r}; expected a text that is not "
                     "empty. Ask something, or leave it out."
                 )
-        plans = [
-            list(_asks(question, clues, settings=settings, expansion=expansion, confidence=confidence))
-            for question, clues in requests
-        ]
+        plans = [list(_asks(question, clues, settings)) for question, clues in requests]
         texts = list(dict.fromkeys(ask.text for plan in plans for ask in plan))
         if not texts:
             return ()
@@ -218,27 +200,20 @@ class EvidenceIndex:
         return k
 
 
-def _asks(
-    question: str,
-    clues: Sequence[Clue],
-    *,
-    settings: RetrievalSettings,
-    expansion: Expansion,
-    confidence: bool,
-) -> Iterator[_Ask]:
+def _asks(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> Iterator[_Ask]:
     """The queries of one request, the question's first."""
     yield _Ask(question, question, "question", settings.weight("question"))
     for clue in clues:
-        weight = settings.weight(clue.kind) * (_belief(clue) if confidence else 1.0)
+        weight = settings.weight(clue.kind) * (_belief(clue) if settings.confidence else 1.0)
         if weight == 0 or not clue.text.strip():
             continue
         alone = _Ask(clue.text, clue.text, clue.kind, weight)
         joined = replace(alone, text=f"{question}\n{clue.text}", suffix=_WITH_QUESTION)
-        if expansion == "both":
+        if settings.expansion == "both":
             yield replace(alone, weight=weight / 2)
             yield replace(joined, weight=weight / 2)
         else:
-            yield alone if expansion == "separate" else joined
+            yield alone if settings.expansion == "separate" else joined
 
 
 def _belief(clue: Clue) -> float:

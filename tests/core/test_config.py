@@ -77,3 +77,8 @@ def test_no_kind_weighs_more_than_the_question_and_every_kind_of_clue_has_a_weig
 
 def test_a_list_of_kinds_becomes_a_tuple() -> None:
     assert ClueSettings(kinds=["span", "answer"]).kinds == ("span", "answer")  # type: ignore[arg-type]
+
+
+def test_an_unknown_expansion_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="'hyde'; expected one of separate, append, both"):
+        RetrievalSettings(expansion="hyde")  # type: ignore[arg-type]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 from typing import cast
 
@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.config import RetrievalSettings
+from memorag_core.config import Expansion, RetrievalSettings
 from memorag_core.errors import InputError
 from memorag_core.records import CLUE_KINDS, Clue, Evidence
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.index import Expansion
 from memorag_core.retrieval.sparse import BM25Index
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences
 
@@ -50,12 +49,13 @@ def test_exactly_k_different_chunks_come_out_ranked_from_one_and_the_same_every_
     confidence: bool,
 ) -> None:
     k = data.draw(st.integers(1, len(texts)))
+    settings = RetrievalSettings(expansion=expansion, confidence=confidence)
     index = EvidenceIndex.build(chunks_of([f"{text} {n}" for n, text in enumerate(texts)]), embedder)
-    found = index.retrieve(question, clues, k=k, expansion=expansion, confidence=confidence)
+    found = index.retrieve(question, clues, k=k, settings=settings)
     assert len({piece.chunk.id for piece in found}) == len(found) == k
     assert [piece.rank for piece in found] == list(range(1, k + 1))
     assert [piece.score for piece in found] == sorted((piece.score for piece in found), reverse=True)
-    assert found == index.retrieve(question, clues, k=k, expansion=expansion, confidence=confidence)
+    assert found == index.retrieve(question, clues, k=k, settings=settings)
     for before, after in pairwise(found):
         if before.score == after.score > 0:
             assert before.chunk.start < after.chunk.start
@@ -69,9 +69,10 @@ def test_many_requests_at_once_give_what_each_gives_alone(
     embedder: HashedWords | None,
 ) -> None:
     index = EvidenceIndex.build(chunks_of(texts), embedder)
-    together = index.retrieve_batch(requests, k=1, expansion=expansion)
+    settings = RetrievalSettings(expansion=expansion)
+    together = index.retrieve_batch(requests, k=1, settings=settings)
     assert together == tuple(
-        index.retrieve(question, clues, k=1, expansion=expansion) for question, clues in requests
+        index.retrieve(question, clues, k=1, settings=settings) for question, clues in requests
     )
 
 
@@ -95,7 +96,8 @@ def test_the_order_of_the_clues_does_not_matter(
 ) -> None:
     index = EvidenceIndex.build(chunks_of(texts), HashedWords())
     shuffled = data.draw(st.permutations(clues))
-    once, again = (index.retrieve(question, some, k=1, expansion=expansion) for some in (clues, shuffled))
+    settings = RetrievalSettings(expansion=expansion)
+    once, again = (index.retrieve(question, some, k=1, settings=settings) for some in (clues, shuffled))
     assert [(p.chunk, p.score) for p in once] == [(p.chunk, p.score) for p in again]
 
 
@@ -123,12 +125,12 @@ def test_clues_of_weight_zero_and_blank_clues_are_as_if_absent(
     question: str, clues: list[Clue], expansion: Expansion, embedder: HashedWords | None
 ) -> None:
     index = EvidenceIndex.build(chunks_of(TOWN), embedder)
-    settings = RetrievalSettings(span_weight=0)
+    settings = RetrievalSettings(span_weight=0, expansion=expansion)
     kept = [clue for clue in clues if clue.kind != "span"]
     blank = Clue(" \n", "answer")
-    assert index.retrieve(
-        question, [blank, *clues, blank], k=5, settings=settings, expansion=expansion
-    ) == index.retrieve(question, kept, k=5, settings=settings, expansion=expansion)
+    assert index.retrieve(question, [blank, *clues, blank], k=5, settings=settings) == index.retrieve(
+        question, kept, k=5, settings=settings
+    )
 
 
 def test_the_fused_score_is_the_formula_by_hand_and_every_hit_says_where_it_comes_from() -> None:
@@ -157,7 +159,7 @@ def test_a_clue_finds_what_the_question_cannot() -> None:
 def test_a_clue_after_its_question_is_asked_as_one_query_and_named_by_its_own_text() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
     question, clue = "Who sells broken clocks?", Clue("harbour of Orrin", "span")
-    best = index.retrieve(question, [clue], k=1, expansion="append")[0]
+    best = index.retrieve(question, [clue], k=1, settings=RetrievalSettings(expansion="append"))[0]
     joined = [hit for hit in best.hits if hit.kind == "span"]
     assert {hit.retriever for hit in joined} == {"bm25+question", "dense+question"}
     assert {hit.query for hit in joined} == {clue.text}
@@ -170,7 +172,7 @@ def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
     settings = RetrievalSettings(question_weight=0, span_weight=0.5)
     clue = [Clue("Mara Venn repairs timepieces", "span")]
     scores = [
-        index.retrieve("lantern?", clue, k=1, settings=settings, expansion=expansion)[0].score
+        index.retrieve("lantern?", clue, k=1, settings=replace(settings, expansion=expansion))[0].score
         for expansion in EXPANSIONS
     ]
     assert scores == pytest.approx([0.5 / 61] * 3)
@@ -178,11 +180,11 @@ def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
 
 def test_with_confidence_a_clue_weighs_as_much_as_the_memory_believed_it() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=0, span_weight=0.5)
+    settings = RetrievalSettings(question_weight=0, span_weight=0.5, confidence=True)
 
     def score(log_probability: float) -> float:
         clue = Clue("Mara Venn repairs timepieces", "span", log_probability)
-        return index.retrieve("?!", [clue], k=1, settings=settings, confidence=True)[0].score
+        return index.retrieve("?!", [clue], k=1, settings=settings)[0].score
 
     assert score(0.0) == pytest.approx(0.5 / 61)
     assert score(math.log(0.25)) == pytest.approx(0.25 * 0.5 / 61)
@@ -280,8 +282,6 @@ def test_an_empty_question_is_a_clear_error_also_within_a_batch(question: object
 def test_wrong_arguments_are_clear_errors() -> None:
     chunks = chunks_of(TOWN)
     index = EvidenceIndex.build(chunks)
-    with pytest.raises(InputError, match="'hyde'; expected one of separate, append, both"):
-        index.retrieve("lantern", k=1, expansion=cast(Expansion, "hyde"))
     with pytest.raises(InputError, match="without the embedder"):
         EvidenceIndex.build(chunks, vectors=np.eye(5, dtype=np.float32))
     with pytest.raises(InputError, match="dense index is of 4 chunks, but 5 chunks"):
