@@ -49,6 +49,7 @@ class Phase:
         mix: kinds of rows.
         gap: the largest position gap before a window; half of the windows get one.
         longest: tokens of a target at most.
+        focus: share of the focused loss in the recall loss; see ``EpisodeLoss``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Phase:
     mix: Mix
     gap: int = 512
     longest: int = 44
+    focus: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.documents < 1 or self.rows < 1:
@@ -140,7 +142,7 @@ def train(
         logger.info("resumed at step %d of %d", state.step, total)
     model.train()
     started = time.perf_counter() - state.seconds
-    recent: list[tuple[float, float, float]] = []
+    recent: list[tuple[float, float, float, float]] = []
     while state.step < total:
         phase = _phase_at(phases, state.step)
         generator = random.Random(f"{seed}/{state.step}/{rank}")
@@ -160,7 +162,7 @@ def train(
         state.seconds = time.perf_counter() - started
         if state.step % every == 0 or state.step == total:
             if rank == 0:
-                recall, document, correct = (
+                recall, document, correct, found = (
                     sum(column) / len(recent) for column in zip(*recent, strict=True)
                 )
                 record: dict[str, Any] = {
@@ -171,6 +173,7 @@ def train(
                     "recall_loss": round(recall, 4),
                     "document_loss": round(document, 4),
                     "correct": round(correct, 4),
+                    "found": round(found, 4),
                 }
                 if observe is not None:
                     model.eval()
@@ -194,7 +197,7 @@ def _step(
     parameters: Sequence[nn.Parameter],
     optimizers: Sequence[torch.optim.Optimizer],
     world: int,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     ratio = generator.choice(phase.ratios)
     windows = phase.tokens // phase.window
     gaps = [
@@ -214,7 +217,8 @@ def _step(
             gaps=gaps,
             document_positions=torch.tensor(sorted(chosen), device=device),
         )
-        loss = losses.recall + settings.document_weight * losses.document
+        recall = (1 - phase.focus) * losses.recall + phase.focus * losses.focused
+        loss = recall + settings.document_weight * losses.document
     if not math.isfinite(loss.item()):
         raise InputError(f"the loss is {loss.item()} in phase {phase.name!r}; lower the learning rates.")
     loss.backward()
@@ -224,7 +228,7 @@ def _step(
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
-    return losses.recall.item(), losses.document.item(), losses.correct.item()
+    return (losses.recall.item(), losses.document.item(), losses.correct.item(), losses.found.item())
 
 
 def _trainable(model: PreTrainedModel, beacons_only: bool) -> list[tuple[str, nn.Parameter]]:
