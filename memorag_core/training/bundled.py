@@ -60,7 +60,7 @@ USAGE: dict[str, Any] = {
 
 _READ = Mix(text=0.5, cue=0.5)
 _BOTH = Mix(text=0.15, cue=0.85, worlds=0.5, absent=0.06)
-_ASK = Mix(text=0.1, cue=0.9, worlds=0.6, absent=0.06)
+_ASK = Mix(text=0.1, cue=0.9, worlds=0.65, absent=0.06)
 
 # Stage 1: language modelling and reconstruction through the memory. Recall does not appear when it starts
 # with long documents; it begins with one window of 32 tokens.
@@ -75,12 +75,12 @@ STAGE_1 = (
 STAGE_2 = (
     Phase("ask-256", 250, 256, 128, (4, 4, 8), documents=8, rows=12, mix=_BOTH),
     Phase("ask-512", 150, 512, 128, (4, 4, 8), documents=5, rows=18, mix=_BOTH),
-    Phase("find-64", 375, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
+    Phase("find-64", 450, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
     Phase("find-128", 300, 128, 64, (4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
     Phase("find-256", 250, 256, 128, (4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
     Phase("find-512", 250, 512, 128, (4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
-    Phase("find-1024", 500, 1024, 128, (4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
-    Phase("find-2048", 100, 2048, 128, (4, 4, 8), documents=2, rows=20, mix=_ASK, focus=0.5),
+    Phase("find-1024", 450, 1024, 128, (4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
+    Phase("find-2048", 80, 2048, 128, (4, 4, 8), documents=2, rows=20, mix=_ASK, focus=0.5),
 )
 
 

@@ -33,6 +33,8 @@ _AUXILIARY = "did was is were does had would could has the".split()
 _GLUE = "the a of in to and with for his her on at by from that".split()
 _KIND_WEIGHTS = {"trade": 4.0, "attribute": 4.0, "place": 3.0, "thing": 3.0, "two_hop": 1.5, "explicit": 0.4}
 """Worlds have more explicit questions than implicit ones; training wants it the other way round."""
+_NONE_KEPT = 0.15
+"""Share of the questions without evidence in the document that are asked all the same."""
 _LONGEST_ROW = 120
 """Tokens of a prompt and its target; they share one window when a memory is asked."""
 
@@ -320,7 +322,7 @@ class EpisodeSampler:
         world = generate_world(
             draw,
             split=self._split,
-            characters=int(tokens * draw.uniform(3.0, 4.2)),
+            characters=int(tokens * draw.uniform(2.1, 2.9)),
             filler=self._filler(tokens),
         )
         encoding = self._tokenizer.encode(world.text, add_special_tokens=False)
@@ -359,10 +361,10 @@ class EpisodeSampler:
                 break  # without the first hop nobody can know the next
             spans.append(tuple(ids[first:last]))
         complete = len(spans) == len(question.evidence)
-        kind = draw.choices(("span", "query", "answer"), (0.6, 0.15, 0.25))[0]
+        kind = draw.choices(("span", "query", "answer"), (0.7, 0.15, 0.15))[0]
         target: tuple[int, ...]
         if not spans or (kind != "span" and not complete):
-            if draw.random() < 0.5:
+            if draw.random() >= _NONE_KEPT:
                 return None
             target = (special["none"],)
         elif kind == "span":
