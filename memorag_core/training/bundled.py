@@ -75,12 +75,11 @@ STAGE_1 = (
 STAGE_2 = (
     Phase("ask-256", 250, 256, 128, (4, 4, 8), documents=8, rows=12, mix=_BOTH),
     Phase("ask-512", 150, 512, 128, (4, 4, 8), documents=5, rows=18, mix=_BOTH),
-    Phase("find-64", 450, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
-    Phase("find-128", 300, 128, 64, (4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
-    Phase("find-256", 250, 256, 128, (4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
-    Phase("find-512", 250, 512, 128, (4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
-    Phase("find-1024", 450, 1024, 128, (4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
-    Phase("find-2048", 80, 2048, 128, (4, 4, 8), documents=2, rows=20, mix=_ASK, focus=0.5),
+    Phase("find-64", 600, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
+    Phase("find-128", 500, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
+    Phase("find-256", 450, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
+    Phase("find-512", 300, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
+    Phase("find-1024", 350, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
 )
 
 
