@@ -1,0 +1,220 @@
+"""The memory as a value: keys and values of slots and of the unfinished window, and the room it grows in.
+
+In: tensors that reading wrote. Out: ``BeaconMemory``, which never changes. Knows no model.
+
+A slot keeps its position for ever, so its key is stored rotated for it; entries of the unfinished window are
+rotated for theirs. A memory's slots are a view of an allocation with room behind them. Whoever continues the
+memory claims that room, writes behind the last slot, and gets a longer view of the same allocation; only one
+can have it, a second continuation of the same memory copies the slots first.
+
+Shape letters: L layers, B rows (parts), H kv heads, M slots, T entries, D head size.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from memorag_core.beacon.rotary import Rotary
+from memorag_core.beacon.windows import Stream
+from memorag_core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyValues:
+    """Keys and values of all layers, each [L, B, H, T, D]."""
+
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def length(self) -> int:
+        """Entries, T."""
+        return self.keys.shape[3]
+
+    @property
+    def rows(self) -> int:
+        """Rows, B."""
+        return self.keys.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the entries."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one entry of one row."""
+        layers, _, heads, _, size = self.keys.shape
+        return 2 * layers * heads * size * self.keys.element_size()
+
+    def span(self, start: int, stop: int) -> KeyValues:
+        """A view of the entries from ``start`` to ``stop``."""
+        return KeyValues(self.keys[:, :, :, start:stop], self.values[:, :, :, start:stop])
+
+    def of_rows(self, start: int, stop: int) -> KeyValues:
+        """A view of the rows from ``start`` to ``stop``."""
+        return KeyValues(self.keys[:, start:stop], self.values[:, start:stop])
+
+    def at(self, entries: Tensor) -> KeyValues:
+        """A copy of the entries with these places, [T'] int64."""
+        return KeyValues(self.keys.index_select(3, entries), self.values.index_select(3, entries))
+
+    def moved(self, rotary: Rotary, by: Tensor | int) -> KeyValues:
+        """The same entries, their keys rotated on by a number of positions ([T] or one for all)."""
+        return KeyValues(rotary.shift(self.keys, by), self.values)
+
+    def write(self, source: KeyValues) -> None:
+        """Copy ``source`` over these entries."""
+        self.keys.copy_(source.keys)
+        self.values.copy_(source.values)
+
+    def exact(self) -> KeyValues:
+        """The same entries, contiguous; a copy only where they are a view of something larger."""
+        return KeyValues(self.keys.contiguous(), self.values.contiguous())
+
+    def allocate(self, *, rows: int, length: int) -> KeyValues:
+        """Uninitialised entries of the same kind."""
+        layers, _, heads, _, size = self.keys.shape
+        shape = (layers, rows, heads, length, size)
+        return KeyValues(self.keys.new_empty(shape), self.values.new_empty(shape))
+
+
+class Room:
+    """An allocation that slots grow in: written behind its end by one claimant at a time, never before it."""
+
+    def __init__(self, store: KeyValues, end: int) -> None:
+        self.store = store
+        self._end: int | None = end  # None while somebody writes
+        self._lock = threading.Lock()
+
+    def claim(self, end: int, capacity: int) -> bool:
+        """Take the right to write behind ``end``; False when another took it or the capacity is too small."""
+        with self._lock:
+            if self._end != end or self.store.length < capacity:
+                return False
+            self._end = None
+            return True
+
+    def release(self, end: int) -> None:
+        """Give the right back, with what was written before ``end`` kept for ever."""
+        with self._lock:
+            self._end = end
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows that were read in step: their slots, their unfinished window, and the place of their streams.
+
+    Attributes:
+        stream: where all rows stand.
+        slots: M entries, keys rotated for positions 0 to M - 1.
+        tail: the entries of the unfinished window in stream order, keys rotated for positions from M on.
+        room: where ``slots`` lies and may grow; None when it lies alone.
+    """
+
+    stream: Stream
+    slots: KeyValues
+    tail: KeyValues
+    room: Room | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows, B."""
+        return self.slots.rows
+
+    def row(self, start: int, stop: int) -> Block:
+        """A view of some rows."""
+        return Block(self.stream, self.slots.of_rows(start, stop), self.tail.of_rows(start, stop))
+
+    def unrotated(self, rotary: Rotary) -> Block:
+        """A copy with keys as they were before rotary positions."""
+        device = self.slots.keys.device
+        slots = torch.arange(self.slots.length, device=device)
+        tail = self.slots.length + torch.arange(self.tail.length, device=device)
+        return Block(self.stream, self.slots.moved(rotary, -slots), self.tail.moved(rotary, -tail))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeaconMemory:
+    """What is left after reading: an immutable value, shared freely between threads.
+
+    Attributes:
+        blocks: the rows, in order; all blocks stand at the same place of their streams.
+        tokens: raw tokens read; over all parts where a text was cut into parts, else of each row.
+        recent: the last token ids read, at most a part's capacity of them, for a model that cuts long texts
+            into parts; None where appending needs none.
+    """
+
+    blocks: tuple[Block, ...]
+    tokens: int
+    recent: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.blocks or any(block.stream != self.blocks[0].stream for block in self.blocks):
+            raise InputError("A memory needs one block or more, all at the same place of their streams.")
+
+    @property
+    def stream(self) -> Stream:
+        """Where each row's stream stands: window, ratio, filled, since_beacon, slots."""
+        return self.blocks[0].stream
+
+    @property
+    def slots(self) -> int:
+        """Memory slots of a row, M."""
+        return self.stream.slots
+
+    @property
+    def parts(self) -> int:
+        """Rows that are asked together, B."""
+        return sum(block.rows for block in self.blocks)
+
+    @property
+    def ratio(self) -> int:
+        """Raw tokens for one slot."""
+        return self.stream.ratio
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values."""
+        return sum(block.slots.nbytes + block.tail.nbytes for block in self.blocks)
+
+    def row(self, index: int) -> BeaconMemory:
+        """One row as a memory of its own; shares its bytes.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        place = index
+        for block in self.blocks:
+            if 0 <= place < block.rows:
+                return BeaconMemory((block.row(place, place + 1),), self.stream.tokens)
+            place -= block.rows
+        raise InputError(f"Row {index} was asked for; expected 0 to {self.parts - 1}.")
+
+    @classmethod
+    def stack(cls, memories: Sequence[BeaconMemory]) -> BeaconMemory:
+        """Memories of equally many tokens as the rows of one; shares their bytes.
+
+        Raises:
+            InputError: there are none, or they do not stand at the same place.
+        """
+        if not memories:
+            raise InputError("No memories to stack; expected one or more.")
+        places = {memory.stream for memory in memories}
+        if len(places) > 1:
+            raise InputError(
+                f"The memories to stack stand at different places: {sorted(map(str, places))}. Expected "
+                "memories of equally many tokens, of one model and one ratio."
+            )
+        blocks = tuple(block for memory in memories for block in memory.blocks)
+        return cls(blocks, memories[0].stream.tokens)
+
+    def without_room(self) -> BeaconMemory:
+        """The same memory in allocations of exactly its size."""
+        blocks = tuple(replace(block, slots=block.slots.exact(), room=None) for block in self.blocks)
+        return replace(self, blocks=blocks)

@@ -1,0 +1,562 @@
+"""The beacon memory model: memorizes text and recalls from it.
+
+In: texts, questions, token ids. Out: memories, replies, logits. The front of this package: reading, asking,
+parts and tokens are put together here; it knows nothing of clues, chunks or retrieval.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from memorag_core.beacon.asking import Generated, generate
+from memorag_core.beacon.cache import BeaconMemory, Block
+from memorag_core.beacon.checkpoint import load_checkpoint
+from memorag_core.beacon.host import Host
+from memorag_core.beacon.layers import is_attached
+from memorag_core.beacon.pack import identity, pack, unpack
+from memorag_core.beacon.parts import Cut, read_parts
+from memorag_core.beacon.reading import Progress, empty_block, read
+from memorag_core.beacon.rotary import Rotary
+from memorag_core.beacon.settings import BeaconSettings
+from memorag_core.beacon.tokens import Tokens
+from memorag_core.beacon.usage import Usage
+from memorag_core.beacon.windows import Stream
+from memorag_core.errors import InputError, NothingMemorizedError
+from memorag_core.prompts import PromptSet, load_prompts
+from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+
+logger = logging.getLogger(__name__)
+
+Ids: TypeAlias = Tensor | Sequence[int] | Sequence[Sequence[int]]
+"""Token ids [B, T], or [T] for one row."""
+
+ASKED_ROWS = 512
+ASKED_BYTES = 1 << 30
+"""Rows, and bytes of their own keys and values, that are asked in one run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feed:
+    """What came of feeding tokens.
+
+    Attributes:
+        memory: the memory after them.
+        logits: [B, raw, vocabulary] float32, of the raw tokens of the last window that the call ran.
+    """
+
+    memory: BeaconMemory
+    logits: Tensor
+
+
+class BeaconModel:
+    """A beacon memory model (MemoRAG, arXiv 2409.05591; Activation Beacon, arXiv 2401.03462).
+
+    It holds nothing of what it reads: a memory is a value that the caller keeps. Model and memories can be
+    used by any number of threads at once.
+
+    Args:
+        model: a transformers model with beacons attached.
+        settings: the settings it was attached with.
+        ratio: raw tokens for one memory slot in new memories; None for what ``usage`` names, else the first
+            of the trained ones. A memory keeps its ratio when it is continued.
+        tokens: the tokenizer; without one, only ``feed`` and ``greedy`` can be used.
+        usage: how the model wants to be used.
+        stop: token ids that end a reply.
+        capacity: tokens that one memory holds well, a multiple of the window; longer texts are read into
+            parts that are asked together. "auto" is what ``usage`` says, None is no limit.
+        overlap: tokens that neighbouring parts share; "auto" is what ``usage`` says, or an eighth of a
+            capacity that was given here.
+
+    Raises:
+        InputError: a ratio, capacity or overlap that cannot be used, or a model without beacons.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: BeaconSettings,
+        *,
+        ratio: int | None = None,
+        tokens: Tokens | None = None,
+        usage: Usage | None = None,
+        stop: frozenset[int] = frozenset(),
+        capacity: int | Literal["auto"] | None = "auto",
+        overlap: int | Literal["auto"] = "auto",
+    ) -> None:
+        if not is_attached(model):
+            raise InputError(
+                "The model has no beacons. attach() them first, or load it with from_pretrained()."
+            )
+        self.usage = usage or Usage()
+        self.settings = settings
+        self.tokens = tokens
+        self._host = Host.of(model)
+        self._stop = stop
+        self._start = self._empty_stream(ratio)
+        self._cut = self._chosen_cut(capacity, overlap)
+        if self.usage.pad_windows and tokens is not None and tokens.pad_id is None:
+            raise InputError(
+                "memorag.json asks for filled windows, but the tokenizer has no pad token. Name one."
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        ratio: int | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        capacity: int | Literal["auto"] | None = "auto",
+        overlap: int | Literal["auto"] = "auto",
+    ) -> BeaconModel:
+        """Load a memory model from a folder or by its name on the model hub; runs no code of the checkpoint.
+
+        Args:
+            name_or_path: such as "TommyChien/memorag-qwen2-7b-inst", or a folder of that format.
+            ratio: see the class.
+            device: "auto" takes a GPU if there is one.
+            dtype: "auto" is the checkpoint's own on a GPU, float32 on a CPU.
+            capacity: see the class.
+            overlap: see the class.
+
+        Raises:
+            CheckpointError: the files are missing, damaged, or do not fit together.
+            UnsupportedModelError: an architecture or setting that this package does not compute.
+            InputError: a ratio, capacity or overlap that cannot be used.
+        """
+        loaded = load_checkpoint(name_or_path, device=device, dtype=dtype)
+        return cls(
+            loaded.model,
+            loaded.settings,
+            ratio=ratio,
+            tokens=loaded.tokens,
+            usage=loaded.usage,
+            stop=loaded.stop,
+            capacity=capacity,
+            overlap=overlap,
+        )
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The transformers model with its beacons."""
+        return self._host.model
+
+    @property
+    def rotary(self) -> Rotary:
+        """The model's rotary frequencies, to rotate keys of a memory with."""
+        return self._host.rotary
+
+    @property
+    def ratio(self) -> int:
+        """Raw tokens for one slot in new memories."""
+        return self._start.ratio
+
+    @property
+    def window(self) -> int:
+        """Raw tokens in a window."""
+        return self._start.window
+
+    @property
+    def capacity(self) -> int | None:
+        """Tokens that one part of a memory holds; None for any number."""
+        return self._cut.capacity + len(self._opening) if self._cut is not None else None
+
+    @cached_property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON-able identity of weights, tokenizer and settings, for a saved memory to be checked against."""
+        return identity(
+            self.model, self.settings, ratio=self.ratio, tokens=self.tokens, opening=self._opening
+        )
+
+    # Tokens
+
+    @torch.inference_mode()
+    def feed(self, input_ids: Ids, memory: BeaconMemory | None = None) -> Feed:
+        """Continue the stream with tokens; one call or many give the same memory.
+
+        Args:
+            input_ids: [B, T] ids, T of 1 or more; a row for each row of the memory.
+            memory: what was read before; it stays as it is. None for the beginning of a stream.
+
+        Raises:
+            InputError: no tokens, ids outside the vocabulary, or rows that do not fit the memory.
+        """
+        ids = self._ids(input_ids)
+        if memory is None:
+            blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
+        else:
+            _check_rows(ids, memory)
+            blocks = memory.blocks
+        done, logits, row = [], [], 0
+        for block in blocks:
+            reading = read(self._host, block, ids[row : row + block.rows])
+            done.append(reading.block)
+            logits.append(self._host.logits(reading.hidden))
+            row += block.rows
+        tokens = (memory.tokens if memory is not None else 0) + ids.shape[1]
+        return Feed(BeaconMemory(tuple(done), tokens), torch.cat(logits))
+
+    @torch.inference_mode()
+    def greedy(self, input_ids: Ids, memory: BeaconMemory | None = None, *, max_new_tokens: int) -> Tensor:
+        """Decode greedily after a memory and a prompt; the memory stays as it is.
+
+        Args:
+            input_ids: [B, P] the prompt, P of 1 or more; a row for each row of the memory.
+            memory: what was read before; None to begin with the prompt.
+            max_new_tokens: how many to decode, 1 or more.
+
+        Returns:
+            [B, max_new_tokens] int64. Decoding does not end at an end token; ``recollect`` does.
+
+        Raises:
+            InputError: as ``feed``; also for ``max_new_tokens`` below 1.
+        """
+        ids = self._ids(input_ids)
+        _check_new_tokens(max_new_tokens)
+        if memory is None:
+            blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
+        else:
+            _check_rows(ids, memory)
+            blocks = memory.blocks
+        said: list[tuple[int, ...]] = []
+        row = 0
+        for block in blocks:
+            prompt = ids[row : row + block.rows]
+            replies = generate(self._host, block, [prompt], max_new_tokens=max_new_tokens)
+            said += [reply.ids for reply in replies]
+            row += block.rows
+        return torch.tensor(said, dtype=torch.long, device=ids.device)
+
+    # Text
+
+    @torch.inference_mode()
+    def memorize(
+        self,
+        text_or_documents: str | Document | Sequence[str | Document],
+        memory: BeaconMemory | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> BeaconMemory:
+        """Read text into a memory.
+
+        Reading documents at once or one after the other, each time continuing the memory, gives the same
+        memory.
+
+        Args:
+            text_or_documents: a text, a document, or several.
+            memory: what was read before, to be continued; it stays as it is.
+            progress: whether to show a bar; None shows it on terminals.
+
+        Raises:
+            InputError: no text, an empty text, a model without tokenizer, or a memory of several rows that
+                are not parts of one text.
+        """
+        tokens = self._tokenizer()
+        texts = _texts(text_or_documents)
+        if memory is not None and memory.recent is None and memory.parts > 1:
+            raise InputError(
+                f"The memory has {memory.parts} rows that feed() made; text continues a memory of one row, "
+                "or of the parts of one text. Take one with memory.row(i)."
+            )
+        ids = tokens.encode_documents(
+            texts,
+            before=memory.tokens if memory is not None else len(self._opening),
+            opening=len(self._opening),
+            fill=self.window if self.usage.pad_windows else None,
+        )
+        # disable=None is tqdm's way to show a bar on terminals only
+        hidden = None if progress is None else not progress
+        total = self._tokens_to_read(memory, len(ids))
+        with tqdm(total=total, desc="memorizing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
+            return self._read(torch.from_numpy(ids).to(self._host.device), memory, bar.update)
+
+    def recall(
+        self,
+        question: str,
+        memory: BeaconMemory | None,
+        *,
+        max_new_tokens: int | None = None,
+        language: str | None = None,
+    ) -> str:
+        """Passages of the text that help with a question, one a line, best first.
+
+        Args:
+            question: what is asked.
+            memory: what was read; it stays as it is.
+            max_new_tokens: the longest reply of a part; None for the model's default.
+            language: of the request, such as "en" or "zh"; a model with prompts of its own uses those.
+
+        Raises:
+            NothingMemorizedError: there is no memory.
+            InputError: an empty question, or a kind of request that the model does not know.
+        """
+        return self._say(question, memory, "span", max_new_tokens, language)
+
+    def rewrite(
+        self,
+        question: str,
+        memory: BeaconMemory | None,
+        *,
+        max_new_tokens: int | None = None,
+        language: str | None = None,
+    ) -> str:
+        """Precise surrogate questions for a vague one, one a line; arguments and errors as ``recall``."""
+        return self._say(question, memory, "query", max_new_tokens, language)
+
+    def answer(
+        self,
+        question: str,
+        memory: BeaconMemory | None,
+        *,
+        max_new_tokens: int | None = None,
+        language: str | None = None,
+    ) -> str:
+        """A draft answer from memory alone; arguments and errors as ``recall``."""
+        return self._say(question, memory, "answer", max_new_tokens, language)
+
+    def summarize(
+        self,
+        question: str,
+        memory: BeaconMemory | None,
+        *,
+        max_new_tokens: int | None = None,
+        language: str | None = None,
+    ) -> str:
+        """Key points for a request, one a line; an empty one asks for a summary. Otherwise as ``recall``."""
+        return self._say(question, memory, "key_point", max_new_tokens, language)
+
+    @torch.inference_mode()
+    def recollect(
+        self,
+        questions: Sequence[str],
+        memory: BeaconMemory | None,
+        *,
+        kind: ClueKind,
+        language: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> tuple[tuple[Recollection, ...], ...]:
+        """Ask questions for one kind of clue, all in one run over one memory.
+
+        Args:
+            questions: one or more.
+            memory: what was read; it stays as it is.
+            kind: what to ask for.
+            language: of the request; see ``recall``.
+            max_new_tokens: the longest reply of a part; None for the model's default.
+
+        Returns:
+            For each question what every part said, best score first.
+
+        Raises:
+            NothingMemorizedError: there is no memory.
+            InputError: an empty question, or a kind of request that the model does not know.
+        """
+        if memory is None or not memory.tokens:
+            raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
+        if kind not in CLUE_KINDS:
+            raise InputError(f"The kind of clue is {kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
+        if isinstance(questions, str):
+            raise InputError("The questions are one text; expected a list of questions, such as [question].")
+        limit = max_new_tokens if max_new_tokens is not None else self.usage.longest_reply(kind)
+        _check_new_tokens(limit)
+        tokens = self._tokenizer()
+        prompts = self._prompts(language)
+        requests = [self._request(tokens, prompts, kind, question) for question in questions]
+        replies = self._ask(requests, memory, limit)
+        return tuple(
+            tuple(
+                sorted(
+                    (
+                        Recollection(tokens.decode(said.ids), said.score, part, len(said.ids), said.finished)
+                        for part, said in enumerate(parts)
+                    ),
+                    key=lambda recollection: -recollection.score,
+                )
+            )
+            for parts in replies
+        )
+
+    # Disk
+
+    def pack(self, memory: BeaconMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The memory as (tensors by name, JSON-able header), for a store."""
+        return pack(memory, self._cut)
+
+    def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> BeaconMemory:
+        """The inverse of ``pack``, on this model's device; takes the tensors without a copy where it can.
+
+        Raises:
+            StoreError: they do not fit this model, or each other.
+        """
+        return unpack(self._host, self._cut, window=self.window, tensors=tensors, header=header)
+
+    # Behind the front
+
+    def _empty_stream(self, ratio: int | None) -> Stream:
+        chosen = ratio if ratio is not None else (self.usage.ratio or self.settings.ratios[0])
+        stream = Stream(self.settings.window, self.settings.check_ratio(chosen))
+        if chosen not in self.settings.ratios:
+            trained = ", ".join(map(str, self.settings.ratios))
+            logger.warning(
+                "ratio %d: the model was trained with %s and may remember less well", chosen, trained
+            )
+        return stream
+
+    def _chosen_cut(
+        self, capacity: int | Literal["auto"] | None, overlap: int | Literal["auto"]
+    ) -> Cut | None:
+        given = capacity != "auto"
+        whole = self.usage.capacity if capacity == "auto" else capacity
+        if whole is None:
+            return None
+        if not isinstance(whole, int) or whole < self.window or whole % self.window:
+            raise InputError(
+                f"The capacity is {whole!r}; expected a multiple of the model's window of {self.window} "
+                "tokens."
+            )
+        shared = (whole // 8 if given else self.usage.overlap) if overlap == "auto" else overlap
+        cut = Cut(whole - len(self._opening), shared)
+        if not isinstance(shared, int) or not 0 <= shared < cut.capacity:
+            raise InputError(f"The overlap is {shared!r}; expected 0 to {cut.capacity - 1} tokens.")
+        return cut
+
+    @cached_property
+    def _opening(self) -> tuple[int, ...]:
+        """The ids that every part of a text begins with."""
+        return tuple(self.tokens.encode_opening(self._prompts(None))) if self.tokens is not None else ()
+
+    def _prompts(self, language: str | None) -> PromptSet:
+        return self.usage.prompts if self.usage.prompts is not None else load_prompts(language)
+
+    def _tokenizer(self) -> Tokens:
+        if self.tokens is None:
+            raise InputError(
+                "This model was loaded without a tokenizer, so it takes token ids only: feed() and "
+                "greedy(). Put tokenizer.json and tokenizer_config.json into its folder to work with text."
+            )
+        return self.tokens
+
+    def _ids(self, input_ids: Ids) -> Tensor:
+        try:
+            ids = torch.as_tensor(input_ids)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"The input_ids are no table of numbers: {error}. Expected [B, T] ids."
+            ) from error
+        ids = ids[None] if ids.ndim == 1 else ids
+        if ids.ndim != 2 or not ids.numel():
+            raise InputError(
+                f"The input_ids have shape {tuple(ids.shape)}; expected [B, T] with one token or more."
+            )
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise InputError(f"The input_ids are {ids.dtype}; expected whole numbers.")
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self._host.vocabulary:
+            raise InputError(
+                f"The input_ids reach from {low} to {high}; expected 0 to {self._host.vocabulary - 1}. Use "
+                "the model's own tokenizer."
+            )
+        return ids.to(device=self._host.device, dtype=torch.long)
+
+    def _tokens_to_read(self, memory: BeaconMemory | None, tokens: int) -> int:
+        head = len(self._opening)
+        if self._cut is None:
+            return tokens + (head if memory is None else 0)
+        before = memory.tokens - head if memory is not None else 0
+        return self._cut.to_read(before, before + tokens)
+
+    def _read(self, ids: Tensor, memory: BeaconMemory | None, progress: Progress) -> BeaconMemory:
+        if self._cut is not None:
+            stream = self._start if memory is None else Stream(self.window, memory.ratio)
+            head = self._opening
+            return read_parts(
+                self._host, memory, ids, stream=stream, cut=self._cut, head=head, progress=progress
+            )
+        if memory is None:
+            before = empty_block(self._host, self._start, rows=1)
+            ids = torch.cat((ids.new_tensor(self._opening), ids))
+        else:
+            before = memory.blocks[0]
+        block = read(self._host, before, ids[None], progress=progress).block
+        return BeaconMemory((block,), block.stream.tokens)
+
+    def _request(self, tokens: Tokens, prompts: PromptSet, kind: ClueKind, question: str) -> Tensor:
+        if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
+            raise InputError(f"The question is {question!r}; expected a text with words.")
+        ids = tokens.encode_request(prompts, kind, question)
+        if not ids:
+            raise InputError(f"The request for {kind!r} has no tokens; expected a template with words in it.")
+        return torch.tensor(ids, dtype=torch.long, device=self._host.device)
+
+    def _ask(self, requests: Sequence[Tensor], memory: BeaconMemory, limit: int) -> list[list[Generated]]:
+        """Every request of every part; -> [question][part]."""
+        replies: list[list[Generated]] = [[] for _ in requests]
+        for block in memory.blocks:
+            longest = max((len(request) for request in requests), default=0)
+            row_bytes = self._host.allocate(rows=0, length=0).entry_bytes * (longest + limit)
+            rows = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes))
+            lanes = max(1, rows // block.rows)
+            for first in range(0, len(requests), lanes):
+                some = requests[first : first + lanes]
+                prompts = [request.expand(block.rows, -1) for request in some]
+                said = generate(self._host, block, prompts, max_new_tokens=limit, stop=self._stop)
+                for lane in range(len(some)):
+                    replies[first + lane] += said[lane * block.rows : (lane + 1) * block.rows]
+        return replies
+
+    def _say(
+        self,
+        question: str,
+        memory: BeaconMemory | None,
+        kind: ClueKind,
+        max_new_tokens: int | None,
+        language: str | None,
+    ) -> str:
+        (said,) = self.recollect(
+            (question,), memory, kind=kind, language=language, max_new_tokens=max_new_tokens
+        )
+        lines: dict[str, str] = {}
+        for recollection in said:
+            for line in recollection.text.splitlines():
+                if line.strip():
+                    lines.setdefault(" ".join(line.split()).casefold(), line.strip())
+        return "\n".join(lines.values())
+
+
+def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:
+    items = [given] if isinstance(given, str | Document) else given
+    if not isinstance(items, Sequence):
+        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
+    if not items:
+        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
+    texts = [item.text if isinstance(item, Document) else item for item in items]
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(
+                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
+            )
+    return texts
+
+
+def _check_rows(ids: Tensor, memory: BeaconMemory) -> None:
+    if ids.shape[0] != memory.parts:
+        raise InputError(
+            f"The input_ids have {ids.shape[0]} rows and the memory {memory.parts}; expected the same. Feed "
+            "a row for each row of the memory, or take one with memory.row(i)."
+        )
+
+
+def _check_new_tokens(count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InputError(f"max_new_tokens is {count!r}; expected 1 or more.")

@@ -1,0 +1,165 @@
+"""Memories to tensors and a header, and back; and the identity of the model they belong to.
+
+In: memories, a host model. Out: tensors by name and JSON-able values, for a store; memories again. Knows no
+    files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from memorag_core.beacon.cache import BeaconMemory, Block, KeyValues
+from memorag_core.beacon.host import Host
+from memorag_core.beacon.layers import beacon_parameters
+from memorag_core.beacon.parts import Cut
+from memorag_core.beacon.settings import BeaconSettings
+from memorag_core.beacon.tokens import Tokens
+from memorag_core.beacon.windows import Stream
+from memorag_core.errors import StoreError
+
+FORMAT = 1
+
+_SAMPLED = 4096  # numbers of a tensor that go into the identity; two trained models differ in nearly all
+_REMEDY = "Load it with the model and the settings it was made with, or memorize the text again."
+
+
+def identity(
+    model: PreTrainedModel,
+    settings: BeaconSettings,
+    *,
+    ratio: int,
+    tokens: Tokens | None,
+    opening: Sequence[int],
+) -> dict[str, Any]:
+    """What makes two models give the same memories of a text, as JSON-able values."""
+    rope = dict(model.config.rope_parameters)
+    return {
+        "kind": "beacon",
+        "model_type": model.config.model_type,
+        "weights": _digest_weights(model),
+        "tokenizer": _sha256(tokens.fingerprint.encode()) if tokens is not None else None,
+        "window": settings.window,
+        "ratio": ratio,
+        "params": list(settings.params),
+        "rope": {name: rope[name] for name in sorted(rope)},
+        "opening": _sha256(np.asarray(opening, dtype=np.int64).tobytes()),
+    }
+
+
+def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A memory as (tensors by name, JSON-able header).
+
+    The tensors are ``slots.keys``, ``slots.values``, ``tail.keys`` and ``tail.values``, each [L, B, H, T, D]
+    and left out where T is 0, and ``recent`` [T] int64 where the memory can grow in parts. Slot keys are
+    rotated for positions 0, 1, 2, ..., tail keys for the positions after them.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name in ("slots", "tail"):
+        pieces: list[KeyValues] = [getattr(block, name) for block in memory.blocks]
+        if pieces[0].length:
+            tensors[f"{name}.keys"] = _joined([piece.keys for piece in pieces])
+            tensors[f"{name}.values"] = _joined([piece.values for piece in pieces])
+    if memory.recent is not None:
+        tensors["recent"] = memory.recent.contiguous()
+    grows = memory.recent is not None and cut is not None
+    header = {
+        "format": FORMAT,
+        "window": memory.stream.window,
+        "ratio": memory.ratio,
+        "row_tokens": memory.stream.tokens,
+        "tokens": memory.tokens,
+        "rows": [block.rows for block in memory.blocks],
+        "capacity": cut.capacity if cut is not None and grows else None,
+        "overlap": cut.overlap if cut is not None and grows else None,
+    }
+    return tensors, header
+
+
+def unpack(
+    host: Host, cut: Cut | None, *, window: int, tensors: Mapping[str, Any], header: Mapping[str, Any]
+) -> BeaconMemory:
+    """The inverse of ``pack``, on the host's device; tensors are taken without a copy where they can be.
+
+    Raises:
+        StoreError: they do not fit the model, or each other.
+    """
+    try:
+        if header["format"] != FORMAT:
+            raise StoreError(
+                f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
+                "with the release that wrote it, or memorize the text again."
+            )
+        stream = Stream(int(header["window"]), int(header["ratio"]), int(header["row_tokens"]))
+        rows = [int(count) for count in header["rows"]]
+        tokens = int(header["tokens"])
+        made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
+        if not rows or min(rows) < 1:
+            raise ValueError(f"rows {rows}")
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"The header of the memory lacks a value or has a wrong one: {error!r}. {_REMEDY}"
+        ) from error
+    if stream.window != window or (made is not None and made != cut):
+        raise StoreError(
+            f"The memory was made with a window of {stream.window} and {made or 'no parts'}; the model has a "
+            f"window of {window} and {cut or 'no parts'}. {_REMEDY}"
+        )
+    recent = tensors.get("recent")
+    if (recent is None) != (made is None):
+        raise StoreError(f"The memory's last token ids and its header do not fit. {_REMEDY}")
+    slots = _unpacked(host, tensors, "slots", sum(rows), stream.slots)
+    tail = _unpacked(host, tensors, "tail", sum(rows), stream.entries)
+    blocks, row = [], 0
+    for count in rows:
+        blocks.append(Block(stream, slots.of_rows(row, row + count), tail.of_rows(row, row + count)))
+        row += count
+    return BeaconMemory(tuple(blocks), tokens, recent)
+
+
+def _unpacked(host: Host, tensors: Mapping[str, Any], name: str, rows: int, length: int) -> KeyValues:
+    empty = host.allocate(rows=rows, length=0)
+    if not length:
+        return empty
+    layers, _, heads, _, size = empty.keys.shape
+    shape = (layers, rows, heads, length, size)
+    pair = []
+    for kind in ("keys", "values"):
+        tensor = tensors.get(f"{name}.{kind}")
+        found = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
+        if not isinstance(tensor, Tensor) or found != shape:
+            raise StoreError(
+                f"The tensor {name}.{kind} of the memory has shape {found}; the model expects {shape}. "
+                f"{_REMEDY}"
+            )
+        pair.append(tensor.to(device=host.device, dtype=host.dtype))
+    return KeyValues(*pair)
+
+
+def _joined(pieces: Sequence[Tensor]) -> Tensor:
+    return pieces[0].contiguous() if len(pieces) == 1 else torch.cat(list(pieces), dim=1)
+
+
+def _digest_weights(model: PreTrainedModel) -> str:
+    """A hash over names, shapes and evenly spaced numbers of all tensors, the same in any file layout."""
+    digest = hashlib.sha256()
+    tensors: dict[str, Tensor] = {name: parameter.data for name, parameter in beacon_parameters(model)}
+    tensors |= {name: tensor for name, tensor in model.state_dict().items() if ".twin." not in name}
+    for name in sorted(tensors):
+        flat = tensors[name].detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu().numpy()
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,145 @@
+"""Long texts in parts: every token is covered, full parts stay, and reading at once equals appending."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memorag_core.beacon import BeaconMemory, BeaconModel, parts
+from memorag_core.beacon.host import Host
+from memorag_core.beacon.parts import Cut, read_parts
+from memorag_core.beacon.windows import Stream
+from memorag_core.errors import InputError
+from tests.core.beacon.conftest import (
+    assert_close,
+    assert_same_memory,
+    beacon_model,
+    random_ids,
+    snapshot,
+    state,
+)
+
+WINDOW, RATIO = 8, 4
+cuts = st.integers(1, 40).flatmap(
+    lambda capacity: st.builds(Cut, st.just(capacity), st.integers(0, capacity - 1))
+)
+
+
+def read(
+    model: BeaconModel,
+    ids: torch.Tensor,
+    cut: Cut,
+    memory: BeaconMemory | None = None,
+    *,
+    head: tuple[int, ...] = (),
+    told: list[int] | None = None,
+) -> BeaconMemory:
+    with torch.inference_mode():
+        return read_parts(
+            Host.of(model.model),
+            memory,
+            ids,
+            stream=Stream(WINDOW, RATIO),
+            cut=cut,
+            head=head,
+            progress=told.append if told is not None else None,
+        )
+
+
+@given(cut=cuts, total=st.integers(1, 300))
+def test_parts_cover_every_token_overlap_as_asked_and_end_with_the_text(cut: Cut, total: int) -> None:
+    starts = cut.starts(total)
+    assert starts[0] == 0
+    if total <= cut.capacity:
+        assert starts == [0]
+        return
+    assert starts[-1] == total - cut.capacity
+    for one, other in pairwise(starts):
+        assert one < other <= one + cut.capacity - cut.overlap
+    whole = cut.whole(total)
+    assert starts[:whole] == [part * (cut.capacity - cut.overlap) for part in range(whole)]
+    assert len(starts) - whole in (0, 1)
+
+
+@given(cut=cuts, total=st.integers(1, 300), more=st.integers(0, 100))
+def test_parts_that_lie_on_the_grid_stay_when_the_text_grows(cut: Cut, total: int, more: int) -> None:
+    whole = cut.whole(total)
+    assert cut.starts(total + more)[:whole] == cut.starts(total)[:whole]
+
+
+@settings(max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    capacity=st.integers(1, 3),
+    overlap=st.integers(0, 7),
+    head=st.integers(0, 3),
+    rows=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_reading_at_once_equals_appending(
+    lengths: list[int], capacity: int, overlap: int, head: int, rows: int, seed: int
+) -> None:
+    model = beacon_model(window=WINDOW, ratio=RATIO, seed=seed)
+    opening = tuple(range(head))
+    cut = Cut(capacity * WINDOW - head, min(overlap, capacity * WINDOW - head - 1))
+    ids = random_ids(1, sum(lengths), seed=seed)[0]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parts, "BLOCK_ROWS", rows)
+        patched.setattr(parts, "READ_TOKENS_CPU", 2 * WINDOW)
+        told: list[int] = []
+        once = read(model, ids, cut, head=opening, told=told)
+        assert sum(told) - len(cut.starts(len(ids))) * head == cut.to_read(0, len(ids))
+        memory, at = None, 0
+        for length in lengths:
+            told.clear()
+            before: list[torch.Tensor] = snapshot(memory) if memory is not None else []
+            longer = read(model, ids[at : at + length], cut, memory, head=opening, told=told)
+            if memory is not None:
+                assert_close(state(memory), before, exactly=True)
+                fresh = len(cut.starts(at + length)) - (1 if at <= cut.capacity else cut.whole(at))
+                assert sum(told) - fresh * head == cut.to_read(at, at + length)
+            memory, at = longer, at + length
+    assert memory is not None
+    assert_same_memory(memory, once)
+    assert once.tokens == head + len(ids)
+    assert once.parts == len(cut.starts(len(ids)))
+    for row, start in enumerate(cut.starts(len(ids))):
+        part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start : start + cut.capacity]))
+        assert_close(state(once.row(row)), state(model.feed(part).memory))
+
+
+def test_appending_leaves_full_blocks_where_they_are_and_reads_only_what_is_new() -> None:
+    model = beacon_model(window=WINDOW, ratio=RATIO)
+    cut = Cut(16, 4)
+    ids = random_ids(1, 4000)[0]
+    memory = read(model, ids[:3990], cut)
+    told: list[int] = []
+    longer = read(model, ids[3990:], cut, memory, told=told)
+    assert len(memory.blocks) == 3
+    assert longer.blocks[:2] == memory.blocks[:2]
+    assert sum(told) == 16
+
+
+def test_a_memory_that_feed_made_is_not_cut_into_parts() -> None:
+    model = beacon_model(window=WINDOW, ratio=RATIO)
+    with pytest.raises(InputError, match=r"feed\(\)"):
+        read(model, random_ids(1, 5)[0], Cut(16, 0), model.feed(random_ids(1, 5)).memory)
+
+
+def test_all_parts_can_be_fed_and_decoded_as_rows_of_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "BLOCK_ROWS", 2)
+    model = beacon_model(window=WINDOW, ratio=RATIO)
+    memory = read(model, random_ids(1, 70)[0], Cut(16, 0))
+    assert (memory.parts, len(memory.blocks)) == (5, 3)
+    prompt = random_ids(5, 6, seed=1)
+    fed = model.feed(prompt, memory)
+    decoded = model.greedy(prompt, memory, max_new_tokens=4)
+    for row in range(5):
+        alone = model.feed(prompt[row], memory.row(row))
+        assert torch.allclose(fed.logits[row], alone.logits[0], atol=1e-4)
+        assert_same_memory(BeaconMemory.stack([fed.memory.row(row)]), alone.memory)
+        assert torch.equal(decoded[row], model.greedy(prompt[row], memory.row(row), max_new_tokens=4)[0])
