@@ -43,7 +43,7 @@ USAGE: dict[str, Any] = {
     "pad_windows": True,
     "line_token": "<|line|>",
     "none_token": "<|none|>",
-    "max_new_tokens": {"span": 64, "query": 32, "answer": 16, "key_point": 64},
+    "max_new_tokens": {"span": 96, "query": 32, "answer": 16, "key_point": 96},
     "prompts": {
         "language": "en",
         "chat": False,
@@ -76,10 +76,12 @@ STAGE_2 = (
     Phase("ask-256", 250, 256, 128, (4, 4, 8), documents=8, rows=12, mix=_BOTH),
     Phase("ask-512", 150, 512, 128, (4, 4, 8), documents=5, rows=18, mix=_BOTH),
     Phase("find-64", 600, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
-    Phase("find-128", 500, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
-    Phase("find-256", 450, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
-    Phase("find-512", 300, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
-    Phase("find-1024", 350, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
+    Phase("find-128", 250, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
+    Phase("tail-64", 200, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
+    Phase("tail-128", 300, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
+    Phase("tail-256", 350, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
+    Phase("tail-512", 300, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
+    Phase("tail-1024", 300, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
 )
 
 

@@ -4,8 +4,12 @@ In: prose as token ids with sentence starts, generated worlds. Out: ``Episode`` 
 
 Rows on prose ask for what stood in the text: ``text`` rows give the first tokens of a span and want its
 continuation (reconstruction), ``cue`` rows give a few rare words of a sentence, alone or inside a question,
-and want the sentence. Rows on worlds ask implicit questions and want the evidence, a surrogate question or
-the answer. A question whose evidence is not in the document wants the token that says so.
+and want the sentence from the first of them on. Rows on worlds ask implicit questions and want the evidence,
+a surrogate question or the answer. A question whose evidence is not in the document wants the token that says
+so.
+
+Evidence begins with what it is found by ("repairs timepieces in Orrin."), and the sentences follow: to copy
+on from where the memory was hit is learned much sooner than to step back to where the sentence began.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ _AUXILIARY = "did was is were does had would could has the".split()
 _GLUE = "the a of in to and with for his her on at by from that".split()
 _KIND_WEIGHTS = {"trade": 4.0, "attribute": 4.0, "place": 3.0, "thing": 3.0, "two_hop": 1.5, "explicit": 0.4}
 """Worlds have more explicit questions than implicit ones; training wants it the other way round."""
+_MARKS = ".,;:?!"
 _NONE_KEPT = 0.15
 """Share of the questions without evidence in the document that are asked all the same."""
 _LONGEST_ROW = 120
@@ -131,6 +136,39 @@ class Mix:
     """Share of the documents that are generated worlds."""
     absent: float = 0.0
     """Share of the prose rows whose words do not stand in the document."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    """Words of a sentence to ask with, and the place in the sentence of the first of them."""
+
+    asked: tuple[int, ...]
+    first: int
+
+
+def _found_at(question: WorldQuestion) -> int:
+    """Where in the first evidence the words begin that the question leads to, names left out.
+
+    The surrogate question has them in common with the evidence; the longest common run of words is taken.
+    """
+    sentence = question.evidence[0].sentence
+    words = [(match[0].strip(_MARKS), match.start()) for match in re.finditer(r"\S+", sentence)]
+    asked = [word.strip(_MARKS) for word in question.surrogate.split()]
+    best, length = 0, 0
+    for at in range(len(words)):
+        for other in range(len(asked)):
+            run = 0
+            while (
+                at + run < len(words)
+                and other + run < len(asked)
+                and words[at + run][0] == asked[other + run]
+            ):
+                run += 1
+            if run > length:
+                best, length = at, run
+    # Where the question is about a name itself, the name stays.
+    lower = [at for at in range(best, best + length) if words[at][0][:1].islower()]
+    return words[lower[0] if lower else best][1] if words else 0
 
 
 class EpisodeSampler:
@@ -250,14 +288,14 @@ class EpisodeSampler:
                 while start < end and not self._prose.starts_word[text[start]]:
                     start += 1
                 end = min(end, start + longest)
-            prompt = self._cue(text[start:end])
-            if prompt is None:
+            cue = self._cue(text[start:end])
+            if cue is None:
                 continue
             closing = (self._special["end"],) if end == bounds[at + 1] else ()
             return Row(
                 index,
-                (self._special["ask"], *prompt, self._special["span"]),
-                (*text[start:end], *closing),
+                (self._special["ask"], *cue.asked, self._special["span"]),
+                (*text[start + cue.first : end], *closing),
             )
         return None
 
@@ -268,8 +306,8 @@ class EpisodeSampler:
         sentence = (
             prose.ids[int(prose.sentences[at]) : int(prose.sentences[at + 1])].astype(np.int64).tolist()
         )
-        prompt = self._cue(sentence[:60])
-        if prompt is None:
+        cue = self._cue(sentence[:60])
+        if cue is None:
             return None
         here = set(self._split_words(text))
         rare = [word for word in self._split_words(sentence[:60]) if self._rarity(word) > 7.5]
@@ -277,11 +315,11 @@ class EpisodeSampler:
             return None
         return Row(
             index,
-            (self._special["ask"], *prompt, self._special["span"]),
+            (self._special["ask"], *cue.asked, self._special["span"]),
             (self._special["none"], self._special["end"]),
         )
 
-    def _cue(self, sentence: Sequence[int]) -> tuple[int, ...] | None:
+    def _cue(self, sentence: Sequence[int]) -> _Cue | None:
         draw = self._random
         words = self._split_words(sentence)
         scored = sorted(((self._rarity(word), draw.random(), word) for word in set(words)), reverse=True)
@@ -292,9 +330,11 @@ class EpisodeSampler:
         chosen = (
             rare[:1] + draw.sample(rare[1:], count - 1) if draw.random() < 0.6 else draw.sample(rare, count)
         )
+        earliest = min(map(words.index, chosen))
+        first = sum(map(len, words[:earliest]))
         if draw.random() < 0.5:
             draw.shuffle(chosen)
-            return tuple(token for word in chosen for token in word)
+            return _Cue(tuple(token for word in chosen for token in word), first)
         # The words inside something like a question, in the order of the text.
         chosen.sort(key=words.index)
         asked = [*self._words[draw.choice(_WH)], *self._words[draw.choice(_AUXILIARY)]]
@@ -302,7 +342,7 @@ class EpisodeSampler:
             if draw.random() < 0.5:
                 asked.extend(self._words[draw.choice(_GLUE)])
             asked.extend(word)
-        return (*asked, *self._mark)
+        return _Cue((*asked, *self._mark), first)
 
     def _split_words(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
         words: list[list[int]] = []
@@ -368,8 +408,11 @@ class EpisodeSampler:
                 return None
             target = (special["none"],)
         elif kind == "span":
-            target = spans[0]
-            for span in spans[1:]:
+            found = question.evidence[0].start + _found_at(question)
+            head = int(np.searchsorted(ends, found, side="right"))
+            first = int(np.searchsorted(ends, question.evidence[0].start, side="right"))
+            target = spans[0][head - first :]
+            for span in spans:
                 target = (*target, special["line"], *span)
         else:
             target = tuple(self._encode(question.surrogate if kind == "query" else question.answer))
