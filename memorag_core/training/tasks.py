@@ -29,7 +29,7 @@ import torch
 
 from memorag_core.errors import InputError
 from memorag_core.training.loss import Episode, Row
-from memorag_core.training.worlds import WorldQuestion, generate_world
+from memorag_core.training.worlds import WorldQuestion, generate_world, load_concepts
 
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)]*\s+(?=[\"'“‘(]?[A-Z])|\n\s*\n")
 _WH = "who what when where why how which".split()
@@ -134,6 +134,9 @@ class Mix:
     cue: float = 0.5
     worlds: float = 0.0
     """Share of the documents that are generated worlds."""
+    pairs: int = 0
+    """Rows beside each document that want a statement for a bare need ("the broken clock"), whatever the
+    document says: what goes with what, which is the same in all worlds."""
     absent: float = 0.0
     """Share of the prose rows whose words do not stand in the document."""
 
@@ -221,6 +224,7 @@ class EpisodeSampler:
                 ids, drawn = self._prose_document(tokens, rows, mix, longest, window, index)
             texts.append(ids)
             asked.extend(drawn)
+            asked.extend(self._pair_row(index) for _ in range(mix.pairs))
         return Episode(torch.tensor(texts, dtype=torch.long), tuple(asked))
 
     # prose ---------------------------------------------------------------------------------------------
@@ -421,6 +425,14 @@ class EpisodeSampler:
         if len(prompt) + len(target) > _LONGEST_ROW:
             return None
         return Row(index, prompt, target)
+
+    def _pair_row(self, index: int) -> Row:
+        draw, special = self._random, self._special
+        concept = draw.choice(load_concepts())
+        say = draw.randrange(len(concept.says))
+        ask = draw.choice(concept.pairings(say, held_out=False))
+        prompt = (special["ask"], *self._encode(ask), special["text"])
+        return Row(index, prompt, (*self._encode(concept.says[say]), special["end"]))
 
     def _filler(self, tokens: int) -> list[str]:
         if self._random.random() < 0.5:
