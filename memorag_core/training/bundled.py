@@ -61,6 +61,8 @@ USAGE: dict[str, Any] = {
 _READ = Mix(text=0.5, cue=0.5)
 _BOTH = Mix(text=0.15, cue=0.85, worlds=0.5, absent=0.06)
 _ASK = Mix(text=0.1, cue=0.9, worlds=0.65, absent=0.06)
+_PART = Mix(text=0.1, cue=0.9, worlds=0.75, asides=0.4, nothing=0.2, excess=1.0, absent=0.15, pairs=1)
+_LONG = Mix(text=0.2, cue=0.8, worlds=0.5, asides=0.4, nothing=0.2, excess=0.3, absent=0.1)
 _PAIR = Mix(text=0.1, cue=0.9, worlds=0.75, absent=0.06, pairs=5)
 
 # Stage 1: language modelling and reconstruction through the memory. Recall does not appear when it starts
@@ -83,8 +85,11 @@ STAGE_2 = (
     Phase("pair-64", 350, 64, 64, (4,), documents=12, rows=4, mix=_PAIR, focus=0.5, gap=256),
     Phase("pair-128", 250, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_PAIR, focus=0.5),
     Phase("tail-256", 250, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
-    Phase("tail-512", 250, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
-    Phase("tail-1024", 280, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_ASK, focus=0.5),
+    Phase("tail-512", 125, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
+    Phase("part-128", 250, 128, 128, (4, 4, 4, 4, 8), documents=12, rows=7, mix=_PART, focus=0.5),
+    Phase("part-256", 300, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_PART, focus=0.5),
+    Phase("part-512", 150, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_PART, focus=0.5),
+    Phase("long-1024", 130, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_LONG, focus=0.5),
 )
 
 

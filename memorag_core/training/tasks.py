@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -37,9 +38,9 @@ _AUXILIARY = "did was is were does had would could has the".split()
 _GLUE = "the a of in to and with for his her on at by from that".split()
 _KIND_WEIGHTS = {"trade": 4.0, "attribute": 4.0, "place": 3.0, "thing": 3.0, "two_hop": 1.5, "explicit": 0.4}
 """Worlds have more explicit questions than implicit ones; training wants it the other way round."""
+_FILLERS = "you I it one we please say tell me now then best right help need person somebody".split()
+_IMPLICIT = frozenset({"trade", "attribute", "place", "thing"})
 _MARKS = ".,;:?!"
-_NONE_KEPT = 0.15
-"""Share of the questions without evidence in the document that are asked all the same."""
 _LONGEST_ROW = 120
 """Tokens of a prompt and its target; they share one window when a memory is asked."""
 
@@ -137,6 +138,12 @@ class Mix:
     pairs: int = 0
     """Rows beside each document that want a statement for a bare need ("the broken clock"), whatever the
     document says: what goes with what, which is the same in all worlds."""
+    asides: float = 0.0
+    """Share of the implicit questions that ask for the bare need among words that say nothing."""
+    nothing: float = 0.15
+    """Share of the questions on a world without evidence in the document that are asked all the same."""
+    excess: float = 0.0
+    """How much longer than the document its world is; what lies beyond is asked for in vain."""
     absent: float = 0.0
     """Share of the prose rows whose words do not stand in the document."""
 
@@ -147,6 +154,11 @@ class _Cue:
 
     asked: tuple[int, ...]
     first: int
+
+
+@cache
+def _needs() -> tuple[str, ...]:
+    return tuple(ask for concept in load_concepts() for ask in concept.asks)
 
 
 def _found_at(question: WorldQuestion) -> int:
@@ -219,7 +231,7 @@ class EpisodeSampler:
         asked: list[Row] = []
         for index in range(documents):
             if self._random.random() < mix.worlds:
-                ids, drawn = self._world(tokens, rows, longest, index)
+                ids, drawn = self._world(tokens, rows, mix, longest, index)
             else:
                 ids, drawn = self._prose_document(tokens, rows, mix, longest, window, index)
             texts.append(ids)
@@ -361,18 +373,23 @@ class EpisodeSampler:
 
     # worlds --------------------------------------------------------------------------------------------
 
-    def _world(self, tokens: int, rows: int, longest: int, index: int) -> tuple[list[int], list[Row]]:
+    def _world(
+        self, tokens: int, rows: int, mix: Mix, longest: int, index: int
+    ) -> tuple[list[int], list[Row]]:
         draw = self._random
         world = generate_world(
             draw,
             split=self._split,
-            characters=int(tokens * draw.uniform(2.1, 2.9)),
+            characters=int(tokens * draw.uniform(2.1, 2.9) * (1 + mix.excess)),
             filler=self._filler(tokens),
         )
         encoding = self._tokenizer.encode(world.text, add_special_tokens=False)
-        ids: list[int] = encoding.ids[:tokens]
+        # A part of a long text begins anywhere.
+        skipped = draw.randrange(max(1, len(encoding.ids) - tokens + 1)) if mix.excess else 0
+        ids: list[int] = encoding.ids[skipped : skipped + tokens]
         # Characters are exact in the tokenizer's offsets; ids and offsets go side by side.
-        ends = [end for _, end in encoding.offsets]
+        ends = [end for _, end in encoding.offsets[skipped:]]
+        start = encoding.offsets[skipped][0]
         # A weighted shuffle (Efraimidis and Spirakis): each question's key is a power of a uniform number.
         questions = sorted(
             world.questions, key=lambda asked: draw.random() ** (1 / _KIND_WEIGHTS[asked.kind]), reverse=True
@@ -381,7 +398,7 @@ class EpisodeSampler:
         for question in questions:
             if len(drawn) >= rows:
                 break
-            row = self._world_row(question, ids, ends, tokens, index)
+            row = self._world_row(question, ids, ends, start, mix, index)
             if row is not None:
                 drawn.append(row)
         while len(drawn) < rows and len(ids) > 8:
@@ -393,7 +410,8 @@ class EpisodeSampler:
         question: WorldQuestion,
         ids: Sequence[int],
         ends: Sequence[int],
-        tokens: int,
+        start: int,
+        mix: Mix,
         index: int,
     ) -> Row | None:
         special, draw = self._special, self._random
@@ -401,14 +419,14 @@ class EpisodeSampler:
         for fact in question.evidence:
             first = int(np.searchsorted(ends, fact.start, side="right"))
             last = int(np.searchsorted(ends, fact.end, side="left")) + 1
-            if last > tokens:
+            if last > len(ids) or fact.start < start:
                 break  # without the first hop nobody can know the next
             spans.append(tuple(ids[first:last]))
         complete = len(spans) == len(question.evidence)
         kind = draw.choices(("span", "query", "answer"), (0.7, 0.15, 0.15))[0]
         target: tuple[int, ...]
         if not spans or (kind != "span" and not complete):
-            if draw.random() >= _NONE_KEPT:
+            if draw.random() >= mix.nothing:
                 return None
             target = (special["none"],)
         elif kind == "span":
@@ -420,17 +438,29 @@ class EpisodeSampler:
                 target = (*target, special["line"], *span)
         else:
             target = tuple(self._encode(question.surrogate if kind == "query" else question.answer))
-        prompt = (special["ask"], *self._encode(question.question), special[kind])
+        asked = question.question
+        if question.kind in _IMPLICIT and draw.random() < mix.asides:
+            asked = self._aside(asked)
+        prompt = (special["ask"], *self._encode(asked), special[kind])
         target = (*target, special["end"])
         if len(prompt) + len(target) > _LONGEST_ROW:
             return None
         return Row(index, prompt, target)
 
+    def _aside(self, question: str) -> str:
+        """The need that a question holds, among other function words than its frame has."""
+        need = max((ask for ask in _needs() if ask in question), key=len, default="")
+        if not need:
+            return question
+        before = self._random.choices((*_WH, *_AUXILIARY, *_GLUE, *_FILLERS), k=self._random.randint(0, 5))
+        after = self._random.choices((*_GLUE, *_FILLERS), k=self._random.choice((0, 0, 1, 3)))
+        return f"{' '.join((*before, need, *after)).capitalize()}{self._random.choice('?? .')}".strip()
+
     def _pair_row(self, index: int) -> Row:
         draw, special = self._random, self._special
         concept = draw.choice(load_concepts())
         say = draw.randrange(len(concept.says))
-        ask = draw.choice(concept.pairings(say, held_out=False))
+        ask = draw.choice(concept.asks)
         prompt = (special["ask"], *self._encode(ask), special["text"])
         return Row(index, prompt, (*self._encode(concept.says[say]), special["end"]))
 

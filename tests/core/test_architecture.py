@@ -32,6 +32,8 @@ BELOW = {
     **dict.fromkeys(STAGES, VALUES),
     **dict.fromkeys(PIPELINE, VALUES | STAGES),
     **dict.fromkeys(OUTSIDE, VALUES | STAGES | PIPELINE),
+    # What training generates is also what is measured on, in a split of its own.
+    "evaluation": VALUES | STAGES | PIPELINE | {"training"},
 }
 
 HEAVY = (

@@ -177,21 +177,6 @@ def test_every_kind_of_sentence_has_frames_enough(by_split: Mapping[Split, tuple
     assert len(by_split["test"]) >= 8
 
 
-def test_dev_and_test_ask_with_pairings_that_training_never_saw() -> None:
-    for concept in load_concepts():
-        for say in range(len(concept.says)):
-            seen, held_out = concept.pairings(say, held_out=False), concept.pairings(say, held_out=True)
-            assert seen
-            assert held_out
-            assert not set(seen) & set(held_out)
-
-
-def test_every_wording_of_a_concept_occurs_in_training() -> None:
-    for concept in load_concepts():
-        asked = {ask for say in range(len(concept.says)) for ask in concept.pairings(say, held_out=False)}
-        assert asked == set(concept.asks)
-
-
 # what is shared ------------------------------------------------------------------------------------
 
 

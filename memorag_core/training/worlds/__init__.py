@@ -2,9 +2,8 @@
 
 In: a random generator, a split, a length. Out: a ``World``: its text, its facts with their character spans,
 and questions whose evidence is known. What "the broken clock" has to do with "repairs timepieces" is a
-concept shared by all splits; names and sentence frames are held apart, and so are the pairings of a
-statement with an asking. Implicit questions share no content word with their evidence. Knows no model,
-no tokenizer and no retriever.
+concept shared by all splits; names and sentence frames are held apart. Implicit questions share no content
+word with their evidence. Knows no model, no tokenizer and no retriever.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def generate_world(
 
     Args:
         rng: Source of chance; equal states give equal worlds.
-        split: Which names, frames and pairings are used.
+        split: Which names and frames are used.
         characters: Length of the text; the text ends with the first sentence that reaches it.
         sentences: Length in sentences instead.
         people: How many people have a trade; by default all the document has.

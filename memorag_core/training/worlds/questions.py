@@ -35,9 +35,9 @@ def ask_all(
                 yield _two_hop(rng, split, first, first_fact, draft, fact)
 
 
-def _ask_of(rng: random.Random, split: Split, draft: Draft) -> str:
+def _ask_of(rng: random.Random, draft: Draft) -> str:
     assert draft.concept is not None
-    return pick(rng, draft.concept.pairings(draft.say, held_out=split != "train"))
+    return pick(rng, draft.concept.asks)
 
 
 def _asked(frame: str, **slots: str) -> str:
@@ -47,7 +47,7 @@ def _asked(frame: str, **slots: str) -> str:
 
 def _implicit(rng: random.Random, split: Split, draft: Draft, fact: Fact) -> WorldQuestion:
     assert draft.concept is not None
-    kind, ask = draft.concept.kind, _ask_of(rng, split, draft)
+    kind, ask = draft.concept.kind, _ask_of(rng, draft)
     if kind == "trade":
         question = _asked(pick(rng, templates.NEED_QUESTIONS[split]), x=ask)
     else:
@@ -89,7 +89,7 @@ def _two_hop(
 ) -> WorldQuestion:
     assert first.concept is not None
     assert second.relation is not None
-    ask = _ask_of(rng, split, first)
+    ask = _ask_of(rng, first)
     if first.concept.kind == "trade":
         described = pick(rng, templates.NEED_DESCRIPTIONS[split]).format(x=ask)
     else:

@@ -65,12 +65,6 @@ class Concept:
     says: tuple[str, ...]
     asks: tuple[str, ...]
 
-    def pairings(self, say: int, *, held_out: bool) -> tuple[str, ...]:
-        """The askings of statement ``say``: those of training, or the one held out for dev and test."""
-        return tuple(
-            ask for index, ask in enumerate(self.asks) if ((say + index) % len(self.asks) == 3) == held_out
-        )
-
 
 @cache
 def load_concepts() -> tuple[Concept, ...]:
