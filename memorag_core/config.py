@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias, get_args
 from memorag_core.errors import InputError
 from memorag_core.records import CLUE_KINDS, ClueKind
 
-
 Expansion: TypeAlias = Literal["separate", "append", "both"]
 """What a clue asks the retrievers: its own text, the question with its text after it, or one list of each."""
 

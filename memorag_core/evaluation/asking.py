@@ -1,0 +1,121 @@
+"""The clues for every question of a suite, asked for once and kept in a file.
+
+In: a memory model, a suite. Out: clues by document and question. Knows nothing of retrieval: any number of
+fusions can be tried on the clues of one asking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeAlias
+
+from tqdm import tqdm
+
+from memorag_core.beacon import BeaconModel
+from memorag_core.clues import generate_clues_batch
+from memorag_core.config import ClueSettings
+from memorag_core.errors import InputError
+from memorag_core.evaluation.emptied import MemoryState, emptied_memory
+from memorag_core.evaluation.suites import Suite
+from memorag_core.records import Clue
+
+BATCH = 32
+"""Questions asked, and written to the file of clues, at once."""
+
+_ASKED = ClueSettings()
+
+
+class ClueFile:
+    """Clues that were asked for, a JSON line for each question; a run that was broken off goes on from there.
+
+    A line is found again only by the same model, usage, ratio, parts, clue settings, text and question. How
+    clues are parsed is not part of that: delete the file when that code changes.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._kept: dict[tuple[str, str], tuple[Clue, ...]] = {}
+        if path is not None and path.exists():
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+                try:
+                    row = json.loads(line)
+                    clues = tuple(Clue(**clue) for clue in row["clues"])
+                    self._kept[row["key"], row["question"]] = clues
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(
+                        f"{path}:{number} is no line of clues ({error!r}). Give another file, or delete "
+                        "this one."
+                    ) from error
+
+    def get(self, key: str, question: str) -> tuple[Clue, ...] | None:
+        """The clues kept for a question, or None."""
+        return self._kept.get((key, question))
+
+    def add(self, key: str, found: Mapping[str, tuple[Clue, ...]]) -> None:
+        """Keep the clues of some questions."""
+        self._kept |= {(key, question): clues for question, clues in found.items()}
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as lines:
+                for question, clues in found.items():
+                    row = {"key": key, "question": question, "clues": [asdict(clue) for clue in clues]}
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+Recalled: TypeAlias = Mapping[tuple[str, str], tuple[Clue, ...]]
+"""The clues by (id of the document, question)."""
+
+
+def recall_clues(
+    model: BeaconModel,
+    suite: Suite,
+    *,
+    memory: MemoryState = "full",
+    settings: ClueSettings = _ASKED,
+    kept: ClueFile | None = None,
+) -> Recalled:
+    """The clues for every question of a suite: one memory for each document, asked in batches.
+
+    Args:
+        model: reads and is asked.
+        suite: documents and questions.
+        memory: of what was read, or emptied.
+        settings: which clues are asked for, and how many of each kind are kept.
+        kept: clues from earlier runs; what is asked now is added.
+    """
+    kept = kept if kept is not None else ClueFile(None)
+    empty = emptied_memory(model) if memory == "emptied" else None
+    recalled: dict[tuple[str, str], tuple[Clue, ...]] = {}
+    total = sum(1 for _ in suite.cases)
+    with tqdm(total=total, desc=f"{suite.name}, {memory}", unit=" questions", disable=None) as bar:
+        for asked in suite.documents:
+            key = _key(model, settings, asked.document.text if empty is None else None)
+            questions = list(dict.fromkeys(case.question for case in asked.cases))
+            missing = [question for question in questions if kept.get(key, question) is None]
+            if missing:
+                held = empty or model.memorize(asked.document, progress=False)
+                for first in range(0, len(missing), BATCH):
+                    some = missing[first : first + BATCH]
+                    found = generate_clues_batch(some, held, model=model, settings=settings)
+                    kept.add(key, dict(zip(some, found, strict=True)))
+                    bar.update(len(some))
+            for question in questions:
+                recalled[asked.document.id, question] = kept.get(key, question) or ()
+            bar.update(len(asked.cases) - len(missing))
+    return recalled
+
+
+def _key(model: BeaconModel, settings: ClueSettings, text: str | None) -> str:
+    identity = {
+        "model": dict(model.fingerprint),
+        "usage": repr(model.usage),
+        "ratio": model.ratio,
+        "capacity": model.capacity,
+        "clues": asdict(settings),
+        "text": text,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

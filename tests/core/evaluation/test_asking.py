@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from memorag_core import BeaconModel, ClueKind, ClueSettings, Document, InputError, Recollection
+from memorag_core.beacon import BeaconMemory, load_checkpoint
+from memorag_core.evaluation.asking import ClueFile, recall_clues
+from memorag_core.evaluation.datasets import Dataset, Query
+from memorag_core.evaluation.suites import Suite, set_suite
+from tests.core.evaluation.conftest import TEXT
+
+
+class CountingModel(BeaconModel):
+    """Counts the questions that it is asked."""
+
+    asked = 0
+
+    def recollect(
+        self,
+        questions: Sequence[str],
+        memory: BeaconMemory | None,
+        *,
+        kind: ClueKind,
+        language: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> tuple[tuple[Recollection, ...], ...]:
+        self.asked += len(questions)
+        return super().recollect(
+            questions, memory, kind=kind, language=language, max_new_tokens=max_new_tokens
+        )
+
+
+def counting(checkpoint: Path, *, ratio: int | None = None) -> CountingModel:
+    loaded = load_checkpoint(checkpoint)
+    return CountingModel(
+        loaded.model, loaded.settings, ratio=ratio, tokens=loaded.tokens, usage=loaded.usage, stop=loaded.stop
+    )
+
+
+SPANS = ClueSettings(kinds=("span",))
+
+
+def test_clues_are_asked_for_once_and_found_again_in_their_file(
+    checkpoint: Path, real: Suite, tmp_path: Path
+) -> None:
+    model = counting(checkpoint)
+    path = tmp_path / "kept" / "clues.jsonl"
+    full = recall_clues(model, real, settings=SPANS, kept=ClueFile(path))
+    emptied = recall_clues(model, real, memory="emptied", settings=SPANS, kept=ClueFile(path))
+    assert model.asked == 4
+    assert set(full) == set(emptied) == {("town", "Who mends clocks?"), ("town", "What does Fenn sell?")}
+
+    again = counting(checkpoint)
+    assert recall_clues(again, real, settings=SPANS, kept=ClueFile(path)) == full
+    assert recall_clues(again, real, memory="emptied", settings=SPANS, kept=ClueFile(path)) == emptied
+    assert again.asked == 0
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_another_ratio_other_settings_or_another_text_are_asked_anew(
+    checkpoint: Path, real: Suite, tmp_path: Path
+) -> None:
+    path = tmp_path / "clues.jsonl"
+    recall_clues(counting(checkpoint), real, settings=SPANS, kept=ClueFile(path))
+    other = set_suite(
+        Dataset("town", (Document(TEXT + "!", "town"),), (Query("q", "Who?", (), "town", ((0, 9),)),))
+    )
+    for model, suite, settings in (
+        (counting(checkpoint, ratio=8), real, SPANS),
+        (counting(checkpoint), real, ClueSettings(kinds=("span",), per_kind=1)),
+        (counting(checkpoint), other, SPANS),
+    ):
+        recall_clues(model, suite, settings=settings, kept=ClueFile(path))
+        assert model.asked
+
+
+def test_a_file_that_holds_something_else_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "clues.jsonl"
+    path.write_text(json.dumps({"key": "a", "question": "b", "clues": []}) + "\n{}\n")
+    with pytest.raises(InputError, match=r"clues\.jsonl:2 is no line of clues"):
+        ClueFile(path)
