@@ -113,8 +113,9 @@ class RetrievalSettings:
         answer_weight: Weight of a draft answer: short, and wrong more often than a span.
         key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
         expansion: What a clue asks. Its weight is shared by its lists, so that "both" makes no clue louder.
-        confidence: Whether a clue's weight is multiplied by exp(``score``), the geometric mean of its tokens'
-            probabilities, so that what the memory hardly believed counts for less.
+        confidence: A clue's weight is multiplied by exp(``confidence * score``): the geometric mean of its
+            tokens' probabilities, to this power. What the memory hardly believed counts for less; 0 leaves
+            belief out.
 
     Raises:
         InputError: A whole number below 1, a constant below 0, a weight below 0, not finite, or all weights
@@ -130,7 +131,7 @@ class RetrievalSettings:
     answer_weight: float = 0.4
     key_point_weight: float = 1.0
     expansion: Expansion = "separate"
-    confidence: bool = False
+    confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if self.expansion not in get_args(Expansion):
@@ -138,8 +139,7 @@ class RetrievalSettings:
                 f"RetrievalSettings.expansion is {self.expansion!r}; expected one of "
                 f"{', '.join(get_args(Expansion))}."
             )
-        if not isinstance(self.confidence, bool):
-            raise InputError(f"RetrievalSettings.confidence is {self.confidence!r}; expected True or False.")
+        _check_number("RetrievalSettings.confidence", self.confidence, remedy="0 leaves belief out.")
         _check_whole("RetrievalSettings.k", self.k, least=1, remedy="Give how many chunks to return (4).")
         _check_whole(
             "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."

@@ -336,10 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     fusion = evidence.add_argument_group("fusion (default: the pipeline's settings)")
     fusion.add_argument("--expansion", choices=get_args(Expansion), help="what a clue asks")
     fusion.add_argument(
-        "--confidence",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether a clue counts by how sure the memory was",
+        "--confidence", type=float, help="the power of how sure the memory was of a clue; 0 leaves it out"
     )
     fusion.add_argument(
         "--use-per-kind", type=int, help="clues used of each kind (default: all that were kept)"

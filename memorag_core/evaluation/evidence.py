@@ -56,7 +56,7 @@ class Fusion:
         weights = ", ".join(f"{kind} {self.settings.weight(kind):g}" for kind in asking)
         return (
             f"{self.settings.expansion}, {weights}, {self.per_kind or 'all'} per kind, constant "
-            f"{self.settings.rrf_constant:g}{', confidence' if self.settings.confidence else ''}"
+            f"{self.settings.rrf_constant:g}, confidence {self.settings.confidence:g}"
         )
 
 

@@ -31,7 +31,7 @@ def fusion_grid(base: Fusion) -> tuple[Fusion, ...]:
     )
     fusions = []
     for expansion, confidence, loudness, per_kind, constant, kinds in product(
-        expansions, (False, True), (0.25, 0.5, 1.0, 2.0), (1, None), (10.0, 60.0), kinds_used
+        expansions, (0.0, 2.0, 8.0, 20.0), (0.1, 0.5, 2.0, 4.0), (1, None), (5.0, 60.0), kinds_used
     ):
         settings = replace(
             base.settings,

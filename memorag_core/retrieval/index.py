@@ -204,7 +204,7 @@ def _asks(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> 
     """The queries of one request, the question's first."""
     yield _Ask(question, question, "question", settings.weight("question"))
     for clue in clues:
-        weight = settings.weight(clue.kind) * (_belief(clue) if settings.confidence else 1.0)
+        weight = settings.weight(clue.kind) * _belief(clue, settings.confidence)
         if weight == 0 or not clue.text.strip():
             continue
         alone = _Ask(clue.text, clue.text, clue.kind, weight)
@@ -216,11 +216,13 @@ def _asks(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> 
             yield alone if settings.expansion == "separate" else joined
 
 
-def _belief(clue: Clue) -> float:
+def _belief(clue: Clue, confidence: float) -> float:
     """How sure the memory was of a clue, 0 to 1, from its mean log-probability a token."""
+    if confidence == 0:
+        return 1.0
     if isnan(clue.score):
         raise InputError(
             f"The clue {clue.text[:60]!r} has a score that is not a number; expected a mean log-probability "
             "(0 is certain). Leave confidence off for clues without one."
         )
-    return exp(min(clue.score, 0.0))
+    return exp(confidence * min(clue.score, 0.0))

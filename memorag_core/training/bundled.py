@@ -87,9 +87,9 @@ STAGE_2 = (
     Phase("tail-256", 250, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
     Phase("tail-512", 125, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
     Phase("part-128", 250, 128, 128, (4, 4, 4, 4, 8), documents=12, rows=7, mix=_PART, focus=0.5),
-    Phase("part-256", 300, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_PART, focus=0.5),
-    Phase("part-512", 150, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_PART, focus=0.5),
-    Phase("long-1024", 130, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_LONG, focus=0.5),
+    Phase("part-256", 250, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_PART, focus=0.5),
+    Phase("part-512", 100, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_PART, focus=0.5),
+    Phase("long-1024", 100, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_LONG, focus=0.5),
 )
 
 

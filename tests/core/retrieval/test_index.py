@@ -38,7 +38,7 @@ def ordinals(index: EvidenceIndex, evidence: tuple[Evidence, ...]) -> list[int]:
     return [index.chunks.index(piece.chunk) for piece in evidence]
 
 
-@given(st.data(), corpora, questions, clue_lists, expansions, embedders, st.booleans())
+@given(st.data(), corpora, questions, clue_lists, expansions, embedders, st.sampled_from([0.0, 1.0, 8.0]))
 def test_exactly_k_different_chunks_come_out_ranked_from_one_and_the_same_every_time(
     data: st.DataObject,
     texts: list[str],
@@ -46,7 +46,7 @@ def test_exactly_k_different_chunks_come_out_ranked_from_one_and_the_same_every_
     clues: list[Clue],
     expansion: Expansion,
     embedder: HashedWords | None,
-    confidence: bool,
+    confidence: float,
 ) -> None:
     k = data.draw(st.integers(1, len(texts)))
     settings = RetrievalSettings(expansion=expansion, confidence=confidence)
@@ -180,7 +180,7 @@ def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
 
 def test_with_confidence_a_clue_weighs_as_much_as_the_memory_believed_it() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=0, span_weight=0.5, confidence=True)
+    settings = RetrievalSettings(question_weight=0, span_weight=0.5, confidence=1.0)
 
     def score(log_probability: float) -> float:
         clue = Clue("Mara Venn repairs timepieces", "span", log_probability)
