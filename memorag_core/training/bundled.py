@@ -62,6 +62,7 @@ _READ = Mix(text=0.5, cue=0.5)
 _BOTH = Mix(text=0.15, cue=0.85, worlds=0.5, absent=0.06)
 _ASK = Mix(text=0.1, cue=0.9, worlds=0.65, absent=0.06)
 _PART = Mix(text=0.1, cue=0.9, worlds=0.75, asides=0.4, nothing=0.2, excess=1.0, absent=0.15, pairs=1)
+_LAST = Mix(text=0.1, cue=0.9, worlds=0.75, asides=0.3, nothing=0.5, excess=1.0, absent=0.2, pairs=1)
 _LONG = Mix(text=0.2, cue=0.8, worlds=0.5, asides=0.4, nothing=0.2, excess=0.3, absent=0.1)
 _PAIR = Mix(text=0.1, cue=0.9, worlds=0.75, absent=0.06, pairs=5)
 
@@ -88,8 +89,8 @@ STAGE_2 = (
     Phase("tail-512", 125, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
     Phase("part-128", 250, 128, 128, (4, 4, 4, 4, 8), documents=12, rows=7, mix=_PART, focus=0.5),
     Phase("part-256", 250, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_PART, focus=0.5),
-    Phase("part-512", 100, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_PART, focus=0.5),
     Phase("long-1024", 100, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_LONG, focus=0.5),
+    Phase("part-128-last", 150, 128, 128, (4, 4, 4, 4, 8), documents=12, rows=7, mix=_LAST, focus=0.5),
 )
 
 
