@@ -40,8 +40,9 @@ class Chunk:
 class Recollection:
     """What a memory model said to one request from one part of its memory.
 
-    ``score`` is the mean natural-log probability of the generated tokens (0 is certainty);
-    ``part`` counts the parts of the memory from 0. ``finished`` is False when the token limit cut it off.
+    ``score`` is the mean natural-log probability of the generated tokens (0 is certainty), plus, where the
+    model can say that it remembers nothing, the log probability that it does not say so. ``part`` counts the
+    parts of the memory from 0. ``finished`` is False when the token limit cut it off.
     """
 
     text: str

@@ -238,15 +238,23 @@ class Generated:
         ids: the generated tokens, without the one that ended them.
         score: mean natural-log probability of the generated tokens, the one that ended them included.
         finished: whether it ended by itself.
+        something: natural-log probability that the reply was not the token for nothing; 0 without one.
     """
 
     ids: tuple[int, ...]
     score: float
     finished: bool
+    something: float = 0.0
 
 
 def generate(
-    host: Host, block: Block, prompts: Sequence[Tensor], *, max_new_tokens: int, stop: Collection[int] = ()
+    host: Host,
+    block: Block,
+    prompts: Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    stop: Collection[int] = (),
+    nothing: int | None = None,
 ) -> list[Generated]:
     """Ask prompts of every row of a block, greedily; the block stays as it is.
 
@@ -256,6 +264,7 @@ def generate(
         prompts: R tensors [B, T] int64 on the host's device, T of 1 or more.
         max_new_tokens: 1 or more; a row has fewer only where it ends by itself.
         stop: token ids that end a row.
+        nothing: the token that says, as the first of a reply, that nothing is remembered.
 
     Returns:
         R * B replies, prompt by prompt, within a prompt row by row.
@@ -266,12 +275,17 @@ def generate(
     said: list[list[int]] = [[] for _ in range(rows)]
     scores = [0.0] * rows
     ended = [False] * rows
+    something = [0.0] * rows
     running = list(range(rows))  # the replies that the rows of the run belong to
     hidden = asking.feed(prompts)
     for count in range(1, max_new_tokens + 1):
         logits = host.logits(hidden)  # [rows, vocabulary]
         tokens = logits.argmax(dim=-1)
-        probabilities = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        total = logits.logsumexp(dim=-1)
+        probabilities = logits.gather(1, tokens[:, None])[:, 0] - total
+        if count == 1 and nothing is not None:
+            nothing_said = (logits[:, nothing] - total).exp().clamp(max=1 - 1e-6)
+            something = torch.log1p(-nothing_said).tolist()
         for row, token, probability in zip(running, tokens.tolist(), probabilities.tolist(), strict=True):
             if not ended[row]:
                 scores[row] += (probability - scores[row]) / count
@@ -286,4 +300,4 @@ def generate(
             tokens = tokens[alive]
             running = [running[at] for at in alive]
         hidden = asking.feed_one(tokens)
-    return [Generated(tuple(said[row]), scores[row], ended[row]) for row in range(rows)]
+    return [Generated(tuple(said[row]), scores[row], ended[row], something[row]) for row in range(rows)]

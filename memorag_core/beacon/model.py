@@ -378,7 +378,13 @@ class BeaconModel:
             tuple(
                 sorted(
                     (
-                        Recollection(tokens.decode(said.ids), said.score, part, len(said.ids), said.finished)
+                        Recollection(
+                            tokens.decode(said.ids),
+                            said.score + said.something,
+                            part,
+                            len(said.ids),
+                            said.finished,
+                        )
                         for part, said in enumerate(parts)
                     ),
                     key=lambda recollection: -recollection.score,
@@ -510,7 +516,14 @@ class BeaconModel:
             for first in range(0, len(requests), lanes):
                 some = requests[first : first + lanes]
                 prompts = [request.expand(block.rows, -1) for request in some]
-                said = generate(self._host, block, prompts, max_new_tokens=limit, stop=self._stop)
+                said = generate(
+                    self._host,
+                    block,
+                    prompts,
+                    max_new_tokens=limit,
+                    stop=self._stop,
+                    nothing=self.tokens.none_id if self.tokens is not None else None,
+                )
                 for lane in range(len(some)):
                     replies[first + lane] += said[lane * block.rows : (lane + 1) * block.rows]
         return replies

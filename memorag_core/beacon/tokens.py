@@ -109,6 +109,11 @@ class Tokens:
         """The id that ends a reply."""
         return cast("int | None", self.tokenizer.eos_token_id)
 
+    @property
+    def none_id(self) -> int | None:
+        """The id that says that nothing is remembered."""
+        return self._parsing.token_to_id(self.none_token) if self.none_token is not None else None
+
     def encode_text(self, text: str) -> npt.NDArray[np.int64]:
         """Text as ids, [T]; special tokens in it are text. Long texts go piece by piece."""
         pieces = [
@@ -177,7 +182,7 @@ class Tokens:
     def decode(self, ids: Sequence[int]) -> str:
         """A reply as text; nothing when it says that nothing is remembered."""
         line = self._parsing.token_to_id(self.line_token) if self.line_token is not None else None
-        none = self._parsing.token_to_id(self.none_token) if self.none_token is not None else None
+        none = self.none_id
         lines: list[list[int]] = [[]]
         for token in ids:
             if token == line:

@@ -166,3 +166,16 @@ def test_a_prompt_may_begin_the_stream() -> None:
     decoded = model.greedy(prompt, max_new_tokens=6)
     assert torch.equal(decoded[:, 0], first)
     assert torch.equal(decoded[:, 1:], model.greedy(first[:, None], fed.memory, max_new_tokens=5))
+
+
+def test_a_reply_knows_how_probable_it_was_that_there_is_one() -> None:
+    model = beacon_model()
+    context, prompt = random_ids(2, 40, seed=1), random_ids(2, 5, seed=2)
+    nothing = 7
+    with torch.inference_mode():
+        (block,) = model.feed(context).memory.blocks
+        replies = generate(Host.of(model.model), block, [prompt], max_new_tokens=3, nothing=nothing)
+    logits = model.feed(prompt, model.feed(context).memory).logits[:, -1]
+    expected = torch.log1p(-logits.softmax(-1)[:, nothing])
+    assert_close(torch.tensor([reply.something for reply in replies]), expected)
+    assert all(reply.something < 0 for reply in replies)
