@@ -25,6 +25,12 @@ from memorag_core.beacon.windows import Ints, Step, Stream, next_step
 
 Bools = npt.NDArray[np.bool_]
 
+SPEAKERS = 4
+SILENT_ABOVE = 0.97
+"""Of a model that can say that it remembers nothing, so many parts of a block reply to a prompt, those that say
+it least, and none that says it with more than this probability: most parts of a long text know nothing of a
+question, and what they would say costs time and misleads."""
+
 KEEP_SHARE = 0.75
 """Rows that have ended are dropped from the run once fewer than this share goes on."""
 
@@ -264,7 +270,8 @@ def generate(
         prompts: R tensors [B, T] int64 on the host's device, T of 1 or more.
         max_new_tokens: 1 or more; a row has fewer only where it ends by itself.
         stop: token ids that end a row.
-        nothing: the token that says, as the first of a reply, that nothing is remembered.
+        nothing: the token that says, as the first of a reply, that nothing is remembered. The rows that say it
+            most have empty replies.
 
     Returns:
         R * B replies, prompt by prompt, within a prompt row by row.
@@ -284,8 +291,12 @@ def generate(
         total = logits.logsumexp(dim=-1)
         probabilities = logits.gather(1, tokens[:, None])[:, 0] - total
         if count == 1 and nothing is not None:
-            nothing_said = (logits[:, nothing] - total).exp().clamp(max=1 - 1e-6)
-            something = torch.log1p(-nothing_said).tolist()
+            share = (logits[:, nothing] - total).exp().clamp(max=1 - 1e-6)
+            something = torch.log1p(-share).tolist()
+            ended = _silent(share.view(len(prompts), -1))
+            logits[:, nothing] = -torch.inf
+            tokens = logits.argmax(dim=-1)
+            probabilities = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
         for row, token, probability in zip(running, tokens.tolist(), probabilities.tolist(), strict=True):
             if not ended[row]:
                 scores[row] += (probability - scores[row]) / count
@@ -301,3 +312,11 @@ def generate(
             running = [running[at] for at in alive]
         hidden = asking.feed_one(tokens)
     return [Generated(tuple(said[row]), scores[row], ended[row], something[row]) for row in range(rows)]
+
+
+def _silent(nothing: Tensor) -> list[bool]:
+    """Which rows do not reply: [R, B] probabilities of the token for nothing -> R * B, prompt by prompt."""
+    order = nothing.argsort(dim=1, stable=True)
+    silent = nothing > SILENT_ABOVE
+    silent.scatter_(1, order[:, SPEAKERS:], True)
+    return list(silent.flatten().tolist())

@@ -37,8 +37,8 @@ SETTINGS = BeaconSettings(window=WINDOW, ratios=(4, 8), params=("q", "k", "v"), 
 
 USAGE: dict[str, Any] = {
     "format": 1,
-    "capacity": 1024,
-    "overlap": 128,
+    "capacity": 512,
+    "overlap": 64,
     "ratio": 4,
     "pad_windows": True,
     "line_token": "<|line|>",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memorag_core.beacon import BeaconModel, attention
-from memorag_core.beacon.asking import Asking, Generated, generate
+from memorag_core.beacon.asking import SPEAKERS, Asking, Generated, generate
 from memorag_core.beacon.host import Host
 from tests.core.beacon.conftest import assert_close, beacon_model, random_ids, snapshot, state
 
@@ -179,3 +179,20 @@ def test_a_reply_knows_how_probable_it_was_that_there_is_one() -> None:
     expected = torch.log1p(-logits.softmax(-1)[:, nothing])
     assert_close(torch.tensor([reply.something for reply in replies]), expected)
     assert all(reply.something < 0 for reply in replies)
+
+
+def test_parts_that_know_nothing_are_silent_and_the_surest_few_speak() -> None:
+    model = beacon_model()
+    context, prompt = random_ids(9, 40, seed=1), random_ids(1, 5, seed=2).expand(9, -1)
+    with torch.inference_mode():
+        (block,) = model.feed(context).memory.blocks
+        host = Host.of(model.model)
+        free = generate(host, block, [prompt], max_new_tokens=3)
+        replies = generate(host, block, [prompt], max_new_tokens=3, nothing=7)
+    order = sorted(range(9), key=lambda row: -replies[row].something)
+    for place, row in enumerate(order):
+        if place >= SPEAKERS:
+            assert replies[row].ids == ()
+        elif free[row].ids[0] != 7:
+            assert replies[row].ids == free[row].ids
+    assert all(7 not in reply.ids[:1] for reply in replies)
