@@ -1,17 +1,14 @@
-"""The first screen of the README: a question that shares no word with its evidence. Tests hold the two together."""
+"""The first screen of the README; tests hold the two together."""
 
-from memorag_core import MemoRAG
+from pathlib import Path
 
-TOWN = """
-The harbour of Orrin freezes in winter. Dorel Finch bakes bread for the whole street. Mara Venn repairs
-timepieces above the old mill. Tobias Reed keeps a dovecote. Ilsa Marr drives out ghosts. A broken bridge
-was the talk of the town last spring. Pella Grane sells umbrellas on the square. Joss Tarn cannot bear the
-dark. The fair at Orrin ended early. Nilo Bruck shoes horses. Every question was about the price of wool.
-"""
+from memorag_core import ChunkSettings, MemoRAG
 
-rag = MemoRAG().memorize(TOWN)
-question = "Who would you ask about an alarm that never rings?"
-for clue in rag.clues(question):
-    print(f"{clue.kind}: {clue.text}")
-best = rag.retrieve(question, k=1)[0]
-print(f"evidence, characters {best.chunk.start}-{best.chunk.end}: {best.chunk.text}")
+tale = Path(__file__).with_name("skerry.txt").read_text(encoding="utf-8")
+rag = MemoRAG(chunks=ChunkSettings(size=220)).memorize(tale)
+for question in ("Who saw the beam?", "What did the captain send?"):
+    print(question)
+    for clue in rag.clues(question):
+        print(f"  {clue.kind}: {clue.text}")
+    for evidence in rag.retrieve(question, k=1):
+        print(f"  evidence at {evidence.chunk.start}-{evidence.chunk.end}: {evidence.chunk.text}")

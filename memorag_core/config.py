@@ -98,19 +98,22 @@ class ClueSettings:
 class RetrievalSettings:
     """How the rankings of the question and of the clues become one.
 
-    The weights are those of one ranked list: three span clues of weight 0.5 count 1.5 together.
+    The weights are those of one ranked list: three span clues of weight 0.1 count 0.3 together.
 
     Attributes:
         k: Pieces of evidence. 4 chunks of the default size are about 800 tokens of prompt.
-        rrf_constant: The constant of reciprocal rank fusion, a rank's share being weight / (constant + rank);
-            60 as in Cormack, Clarke and Büttcher (SIGIR 2009).
+        rrf_constant: The constant of reciprocal rank fusion, a rank's share being weight / (constant + rank).
+            60 in Cormack, Clarke and Büttcher (SIGIR 2009), where all lists are worth the same; 5 lets the
+            first ranks of the question's list lead, whatever a few clues say.
         fan_out: How deep each ranked list is read. Below rank 50 a share differs little from the next one's,
             so more depth costs time and moves nothing. Never less than k is read.
         question_weight: Weight of the question's own lists: the highest, for the question is certain and a
             clue is a recollection.
-        span_weight: Weight of a recalled span: the next, for it names its place when it is right.
+        span_weight: Weight of a recalled span. A tenth of the question's: enough to decide where the question
+            finds little, which is what clues are for, and too little to overrule what it finds. For a large
+            memory model, whose clues are better than those of the bundled one, 0.5 to 1 is worth trying.
         query_weight: Weight of a surrogate question.
-        answer_weight: Weight of a draft answer: short, and wrong more often than a span.
+        answer_weight: Weight of a draft answer.
         key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
         expansion: What a clue asks. Its weight is shared by its lists, so that "both" makes no clue louder.
         confidence: A clue's weight is multiplied by exp(``confidence * score``): the geometric mean of its
@@ -123,15 +126,15 @@ class RetrievalSettings:
     """
 
     k: int = 4
-    rrf_constant: float = 60.0
+    rrf_constant: float = 5.0
     fan_out: int = 50
     question_weight: float = 1.0
-    span_weight: float = 0.5
-    query_weight: float = 0.4
-    answer_weight: float = 0.4
+    span_weight: float = 0.1
+    query_weight: float = 0.1
+    answer_weight: float = 0.1
     key_point_weight: float = 1.0
     expansion: Expansion = "separate"
-    confidence: float = 0.0
+    confidence: float = 2.0
 
     def __post_init__(self) -> None:
         if self.expansion not in get_args(Expansion):
@@ -144,7 +147,7 @@ class RetrievalSettings:
         _check_whole(
             "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."
         )
-        _check_number("RetrievalSettings.rrf_constant", self.rrf_constant, remedy="60 is usual.")
+        _check_number("RetrievalSettings.rrf_constant", self.rrf_constant, remedy="5 and 60 are usual.")
         weights = (
             self.question_weight,
             self.span_weight,

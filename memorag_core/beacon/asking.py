@@ -27,9 +27,9 @@ Bools = npt.NDArray[np.bool_]
 
 SPEAKERS = 4
 SILENT_ABOVE = 0.97
-"""Of a model that can say that it remembers nothing, so many parts of a block reply to a prompt, those that say
-it least, and none that says it with more than this probability: most parts of a long text know nothing of a
-question, and what they would say costs time and misleads."""
+"""Of a model that can say that it remembers nothing, so many parts of a block reply to a prompt, those that
+say it least, and none that says it with more than this probability: most parts of a long text know nothing of
+a question, and what they would say costs time and misleads."""
 
 KEEP_SHARE = 0.75
 """Rows that have ended are dropped from the run once fewer than this share goes on."""
@@ -270,8 +270,8 @@ def generate(
         prompts: R tensors [B, T] int64 on the host's device, T of 1 or more.
         max_new_tokens: 1 or more; a row has fewer only where it ends by itself.
         stop: token ids that end a row.
-        nothing: the token that says, as the first of a reply, that nothing is remembered. The rows that say it
-            most have empty replies.
+        nothing: the token that says, as the first of a reply, that nothing is remembered. The rows that say
+            it most have empty replies.
 
     Returns:
         R * B replies, prompt by prompt, within a prompt row by row.

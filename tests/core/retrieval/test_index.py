@@ -135,7 +135,7 @@ def test_clues_of_weight_zero_and_blank_clues_are_as_if_absent(
 
 def test_the_fused_score_is_the_formula_by_hand_and_every_hit_says_where_it_comes_from() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=1.0, span_weight=0.5, rrf_constant=60)
+    settings = RetrievalSettings(question_weight=1.0, span_weight=0.5, rrf_constant=60, confidence=0)
     clue = Clue("Mara Venn repairs timepieces", "span", -0.1)
     # The question finds chunk 2 alone (broken, clock); the clue finds chunk 0 alone.
     first, second = index.retrieve("Who is asked about the broken clock?", [clue], k=2, settings=settings)
@@ -169,7 +169,7 @@ def test_a_clue_after_its_question_is_asked_as_one_query_and_named_by_its_own_te
 
 def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=0, span_weight=0.5)
+    settings = RetrievalSettings(question_weight=0, span_weight=0.5, rrf_constant=60, confidence=0)
     clue = [Clue("Mara Venn repairs timepieces", "span")]
     scores = [
         index.retrieve("lantern?", clue, k=1, settings=replace(settings, expansion=expansion))[0].score
@@ -180,7 +180,7 @@ def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
 
 def test_with_confidence_a_clue_weighs_as_much_as_the_memory_believed_it() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=0, span_weight=0.5, confidence=1.0)
+    settings = RetrievalSettings(question_weight=0, span_weight=0.5, rrf_constant=60, confidence=1.0)
 
     def score(log_probability: float) -> float:
         clue = Clue("Mara Venn repairs timepieces", "span", log_probability)
@@ -243,7 +243,7 @@ def test_chinese_questions_and_clues_find_chinese_chunks() -> None:
     index = EvidenceIndex.build(chunks_of(texts))
     assert index.retrieve("谁会修钟？", k=3)[0].chunk.text == texts[0]
     clues = [Clue("港口冬天结冰", "span")]
-    settings = RetrievalSettings(question_weight=0.1)
+    settings = RetrievalSettings(question_weight=0.1, span_weight=0.5)
     assert index.retrieve("谁会修钟？", clues, k=3, settings=settings)[0].chunk.text == texts[1]
 
 
