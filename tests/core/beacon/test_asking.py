@@ -177,7 +177,7 @@ def test_a_reply_knows_how_probable_it_was_that_there_is_one() -> None:
         replies = generate(Host.of(model.model), block, [prompt], max_new_tokens=3, nothing=nothing)
     logits = model.feed(prompt, model.feed(context).memory).logits[:, -1]
     expected = torch.log1p(-logits.softmax(-1)[:, nothing])
-    assert_close(torch.tensor([reply.something for reply in replies]), expected)
+    assert_close([torch.tensor([reply.something for reply in replies])], [expected])
     assert all(reply.something < 0 for reply in replies)
 
 
