@@ -287,16 +287,13 @@ def generate(
     hidden = asking.feed(prompts)
     for count in range(1, max_new_tokens + 1):
         logits = host.logits(hidden)  # [rows, vocabulary]
-        tokens = logits.argmax(dim=-1)
-        total = logits.logsumexp(dim=-1)
-        probabilities = logits.gather(1, tokens[:, None])[:, 0] - total
         if count == 1 and nothing is not None:
-            share = (logits[:, nothing] - total).exp().clamp(max=1 - 1e-6)
+            share = (logits[:, nothing] - logits.logsumexp(dim=-1)).exp().clamp(max=1 - 1e-6)
             something = torch.log1p(-share).tolist()
             ended = _silent(share.view(len(prompts), -1))
             logits[:, nothing] = -torch.inf
-            tokens = logits.argmax(dim=-1)
-            probabilities = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        tokens = logits.argmax(dim=-1)
+        probabilities = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
         for row, token, probability in zip(running, tokens.tolist(), probabilities.tolist(), strict=True):
             if not ended[row]:
                 scores[row] += (probability - scores[row]) / count

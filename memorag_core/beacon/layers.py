@@ -62,7 +62,9 @@ class BeaconLinear(nn.Module):
     def __init__(self, base: nn.Linear) -> None:
         super().__init__()
         self.base = base
-        self.twin = nn.Linear(
+        # Copied below; initialising it at random first takes seconds in a large model.
+        self.twin = nn.utils.skip_init(
+            nn.Linear,
             base.in_features,
             base.out_features,
             bias=base.bias is not None,

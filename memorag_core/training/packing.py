@@ -98,7 +98,6 @@ def pack(
     ratio: int,
     questions: Sequence[tuple[int, int]] = (),
     gaps: Sequence[int] = (),
-    beacons_in_last: bool = False,
 ) -> Packing:
     """Lay out documents of one length, and questions on them.
 
@@ -111,13 +110,11 @@ def pack(
             whole document, with beacons of its own, as when a memory is asked.
         gaps: positions skipped before each window (and before the questions, if one more is given). A gap
             moves all that comes after it, so that a model learns positions beyond its training length.
-        beacons_in_last: whether the last window of a document gets beacons. The language modelling loss of
-            the original leaves them out, since nothing reads them.
 
     Raises:
         InputError: questions on a document that ends inside a window.
     """
-    windows = _split(tokens, window, ratio, gaps, beacons_in_last or bool(questions))
+    windows = _split(tokens, window, ratio, gaps, last=bool(questions))
     if questions and tokens % window:
         raise InputError(
             f"documents of {tokens} tokens end inside a window of {window}; questions need whole windows."
@@ -154,7 +151,7 @@ def pack(
     )
 
 
-def _split(tokens: int, window: int, ratio: int, gaps: Sequence[int], last: bool) -> list[_Window]:
+def _split(tokens: int, window: int, ratio: int, gaps: Sequence[int], *, last: bool) -> list[_Window]:
     windows: list[_Window] = []
     slots = moved = 0
     for index, start in enumerate(range(0, tokens, window)):
