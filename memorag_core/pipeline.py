@@ -27,6 +27,7 @@ from memorag_core.prompts import load_prompts
 from memorag_core.protocols import Embedder, Generate, MemoryModel
 from memorag_core.records import Answer, Chunk, Clue, ClueKind, Document, Evidence
 from memorag_core.retrieval import EvidenceIndex
+from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.store import StoredCorpus, load_store, read_manifest, save_store
 from memorag_core.text import as_documents, detect_language, split_document
 
@@ -291,8 +292,8 @@ class MemoRAG:
         """An index over all chunks; those that have vectors are not encoded again."""
         before = old.index.chunks if old else ()
         vectors = None
-        if old and old.index.vectors is not None:
-            new = EvidenceIndex.build(chunks, self.embedder, progress=self._progress).vectors
+        if old and old.index.vectors is not None and self.embedder is not None:
+            new = DenseIndex.build(chunks, self.embedder, progress=self._progress).vectors
             vectors = np.concatenate([old.index.vectors, new])
         return EvidenceIndex.build(
             (*before, *chunks), self.embedder, vectors=vectors, progress=self._progress
@@ -367,13 +368,9 @@ def _stored_index(stored: StoredCorpus, embedder: Embedder | None, progress: boo
             "The chunks were saved with dense vectors, and no embedder was given to encode questions with. "
             "Give the one that made them: MemoRAG.load(path, embedder=...)."
         )
-    if vectors is not None:
-        again = EvidenceIndex.build(stored.chunks[:1], embedder, progress=False).vectors
-        if (
-            again is None
-            or again.shape != vectors[:1].shape
-            or np.linalg.norm(again - vectors[:1]) > ANOTHER_EMBEDDER
-        ):
+    if vectors is not None and embedder is not None:
+        again = DenseIndex.build(stored.chunks[:1], embedder, progress=False).vectors
+        if again.shape != vectors[:1].shape or np.linalg.norm(again - vectors[:1]) > ANOTHER_EMBEDDER:
             raise StoreError(
                 "The saved vectors come from another embedder: this one encodes the first chunk differently. "
                 "Give the one that made them, or memorize the text again with this one."
