@@ -26,9 +26,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from memorag_core.beacon.layers import attach, beacon_parameters
 from memorag_core.beacon.rotary import SUPPORTED_ROPE_TYPES
 from memorag_core.beacon.settings import SUPPORTED_MODEL_TYPES, BeaconSettings
-from memorag_core.beacon.tokens import Tokens
 from memorag_core.beacon.usage import Usage
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
+from memorag_core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 

@@ -28,12 +28,12 @@ from memorag_core.beacon.parts import Cut, read_parts
 from memorag_core.beacon.reading import Progress, empty_block, read
 from memorag_core.beacon.rotary import Rotary
 from memorag_core.beacon.settings import BeaconSettings
-from memorag_core.beacon.tokens import Tokens
 from memorag_core.beacon.usage import Usage
 from memorag_core.beacon.windows import Stream
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+from memorag_core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from memorag_core.beacon.host import Host
 from memorag_core.beacon.layers import beacon_parameters
 from memorag_core.beacon.parts import Cut
 from memorag_core.beacon.settings import BeaconSettings
-from memorag_core.beacon.tokens import Tokens
 from memorag_core.beacon.windows import Stream
 from memorag_core.errors import StoreError
+from memorag_core.tokens import Tokens
 
 FORMAT = 1
 

@@ -20,12 +20,12 @@ from tqdm import tqdm
 from memorag_core.beacon import BeaconMemory, BeaconModel
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.host import Host
-from memorag_core.beacon.tokens import Tokens
 from memorag_core.errors import InputError
 from memorag_core.evaluation.emptied import MemoryState, emptied_memory
 from memorag_core.evaluation.metrics import Estimate, best_of, estimate, exact_match, token_f1
 from memorag_core.evaluation.worlds import AskedWorld, kind_groups
 from memorag_core.records import ClueKind
+from memorag_core.tokens import Tokens
 from memorag_core.training.bundled import is_held_out, read_books
 from memorag_core.training.loss import Row
 from memorag_core.training.tasks import EpisodeSampler, Mix, Prose, tokenize_books

@@ -19,8 +19,8 @@ from transformers import (
 
 from memorag_core.beacon import BeaconMemory, BeaconModel, BeaconSettings, save_checkpoint
 from memorag_core.beacon.layers import attach, beacon_parameters
-from memorag_core.beacon.tokens import Tokens
 from memorag_core.beacon.usage import Usage
+from memorag_core.tokens import Tokens
 
 FAMILIES = ("qwen2", "qwen3", "mistral", "llama")
 GOLDEN = Path(__file__).parents[2] / "golden"

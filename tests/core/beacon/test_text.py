@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from memorag_core.beacon import BeaconModel
-from memorag_core.beacon.tokens import Tokens
 from memorag_core.beacon.usage import Usage
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.prompts import PromptSet
 from memorag_core.protocols import MemoryModel
 from memorag_core.records import Document, Recollection
+from memorag_core.tokens import Tokens
 from tests.core.beacon.conftest import (
     ASK_PROMPTS,
     assert_same_memory,
@@ -87,7 +87,7 @@ def test_the_tokens_read_are_those_of_the_texts() -> None:
 
 
 def test_a_long_text_is_tokenized_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from memorag_core.beacon import tokens
+    from memorag_core import tokens
 
     made = Tokens(small_tokenizer())
     text = " ".join(TEXTS * 20) + "。没有空格的文字" * 30
