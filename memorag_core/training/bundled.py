@@ -13,6 +13,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,38 +60,37 @@ USAGE: dict[str, Any] = {
 """How the model wants to be read and asked: ``memorag.json``. Requests are those of the training rows."""
 
 _READ = Mix(text=0.5, cue=0.5)
-_BOTH = Mix(text=0.15, cue=0.85, worlds=0.5, absent=0.06)
-_ASK = Mix(text=0.1, cue=0.9, worlds=0.65, absent=0.06)
-_PART = Mix(text=0.1, cue=0.9, worlds=0.75, asides=0.4, nothing=0.2, excess=1.0, absent=0.15, pairs=1)
-_LAST = Mix(text=0.1, cue=0.9, worlds=0.75, asides=0.3, nothing=0.5, excess=1.0, absent=0.2, pairs=1)
-_LONG = Mix(text=0.2, cue=0.8, worlds=0.5, asides=0.4, nothing=0.2, excess=0.3, absent=0.1)
-_PAIR = Mix(text=0.1, cue=0.9, worlds=0.75, absent=0.06, pairs=5)
+_ASK = Mix(
+    text=0.15,
+    cue=0.85,
+    worlds=0.65,
+    pairs=2,
+    asides=0.4,
+    nothing=0.1,
+    absent=0.06,
+    brief=0.5,
+)
+_DENSE = replace(_ASK, worlds=0.7, lists=0.55, brief=0.7, pairs=1)
+_FULL = replace(_DENSE, lists=0.35)
+_LONG = replace(_DENSE, lists=0.2, excess=0.2, nothing=0.15)
 
 # Stage 1: language modelling and reconstruction through the memory. Recall does not appear when it starts
 # with long documents; it begins with one window of 32 tokens.
 STAGE_1 = (
-    Phase("read-32", 700, 32, 32, (4,), documents=12, rows=2, mix=_READ, gap=64),
+    Phase("read-32", 500, 32, 32, (4,), documents=12, rows=2, mix=_READ, gap=64),
     Phase("read-64", 150, 64, 32, (4,), documents=10, rows=4, mix=_READ, gap=128),
-    Phase("read-128", 150, 128, 64, (4,), documents=8, rows=6, mix=_READ, gap=256),
-    Phase("read-256", 150, 256, 128, (4, 4, 8), documents=6, rows=10, mix=_READ),
 )
-# Stage 2: question to clue, on generated worlds and on prose, over growing documents. Copying on is learned
-# soon; finding the place is not, so short documents come again with a loss that looks at what was missed.
+# Stage 2: question to clue, on generated worlds and on prose. Short documents teach what goes with what, long
+# ones to tell a fact from many others.
 STAGE_2 = (
-    Phase("ask-256", 250, 256, 128, (4, 4, 8), documents=8, rows=12, mix=_BOTH),
-    Phase("ask-512", 150, 512, 128, (4, 4, 8), documents=5, rows=18, mix=_BOTH),
-    Phase("find-64", 600, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
-    Phase("find-128", 275, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
-    Phase("tail-64", 175, 64, 64, (4,), documents=14, rows=4, mix=_ASK, focus=0.5, gap=256),
-    Phase("tail-128", 300, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_ASK, focus=0.5),
-    Phase("pair-64", 350, 64, 64, (4,), documents=12, rows=4, mix=_PAIR, focus=0.5, gap=256),
-    Phase("pair-128", 250, 128, 64, (4, 4, 4, 4, 8), documents=8, rows=7, mix=_PAIR, focus=0.5),
-    Phase("tail-256", 250, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_ASK, focus=0.5),
-    Phase("tail-512", 125, 512, 128, (4, 4, 4, 4, 8), documents=4, rows=14, mix=_ASK, focus=0.5),
-    Phase("part-128", 250, 128, 128, (4, 4, 4, 4, 8), documents=12, rows=7, mix=_PART, focus=0.5),
-    Phase("part-256", 250, 256, 128, (4, 4, 4, 4, 8), documents=6, rows=10, mix=_PART, focus=0.5),
-    Phase("long-1024", 100, 1024, 128, (4, 4, 4, 4, 8), documents=3, rows=18, mix=_LONG, focus=0.5),
-    Phase("part-128-last", 150, 128, 128, (4, 4, 4, 4, 8), documents=12, rows=7, mix=_LAST, focus=0.5),
+    Phase("ask-64", 400, 64, 64, (4,), documents=14, rows=5, mix=_ASK, focus=0.5, gap=256),
+    Phase("ask-128", 400, 128, 64, (4, 4, 8), documents=8, rows=8, mix=_ASK, focus=0.5),
+    Phase("ask-256", 25, 256, 128, (4, 4, 8), documents=6, rows=14, mix=_ASK, focus=0.5),
+    Phase("list-128", 400, 128, 64, (4, 4, 8), documents=8, rows=12, mix=_DENSE, focus=0.5),
+    Phase("ask-256", 500, 256, 128, (4, 4, 8), documents=6, rows=18, mix=_FULL, focus=0.5),
+    Phase("ask-512", 600, 512, 128, (4, 4, 4, 8), documents=4, rows=30, mix=_FULL, focus=0.5),
+    Phase("ask-1024", 500, 1024, 128, (4, 4, 4, 8), documents=2, rows=48, mix=_LONG, focus=0.5),
+    Phase("ask-2048", 350, 2048, 128, (4, 4, 4, 8), documents=2, rows=48, mix=_LONG, focus=0.5),
 )
 
 
@@ -193,7 +193,7 @@ def _run(rank: int, processes: int, folder: Path, out: Path, port: int) -> None:
         (*STAGE_1, *STAGE_2),
         draw,
         seed=SEED,
-        settings=OptimizerSettings(),
+        settings=OptimizerSettings(place_weight=0.3),
         folder=folder / "run",
         every=25,
     )

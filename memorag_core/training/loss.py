@@ -23,12 +23,39 @@ IGNORED = -100
 """Label of a token whose prediction is not part of the loss."""
 
 
+@dataclass(slots=True)
+class Watch:
+    """Keeps how some places look at the memory in one layer.
+
+    Attributes:
+        layer: the layer.
+        heads: its first so many heads.
+        places: [R] flat places of the queries.
+        scores: [R, heads, B * M] scores against the slots of all documents, once the layer has run.
+    """
+
+    layer: int
+    heads: int
+    places: Tensor
+    scores: Tensor | None = None
+
+    def see(self, query: Tensor, memory_key: Tensor, scaling: float) -> None:
+        """Take the scores: query [N, heads, D], memory_key [B, H, M, D]."""
+        group = query.shape[1] // memory_key.shape[1]
+        keys = memory_key.transpose(0, 1).flatten(1, 2)  # [H, B * M, D]
+        keys = keys[torch.arange(self.heads, device=keys.device) // group].float()
+        asked = query.index_select(0, self.places)[:, : self.heads].float()  # [R, heads, D]
+        with torch.autocast(query.device.type, enabled=False):
+            self.scores = torch.einsum("rhd,hsd->rhs", asked, keys) * scaling
+
+
 @dataclass(frozen=True, slots=True)
 class PackedPass:
     """The attention of a packed sequence: every block over its documents' slots and its own places."""
 
     packing: Packing
     rotary: Rotary
+    watch: Watch | None = None
 
     @property
     def raw(self) -> int:
@@ -45,6 +72,8 @@ class PackedPass:
         memory_key = self._rows(flat_key, packing.memory)  # [B, H, M, D]
         memory_key = self.rotary.shift(memory_key, packing.memory_shift)
         memory_value = self._rows(flat_value, packing.memory)
+        if self.watch is not None and self.watch.layer == layer:
+            self.watch.see(flat_query, memory_key, scaling)
         pieces, targets = [], []
         for block in packing.blocks:
             attended = self._attend(
@@ -108,19 +137,31 @@ def sequence_loss(
     )
 
 
-def hidden_states(model: PreTrainedModel, flat_ids: Tensor, packing: Packing) -> Tensor:
+def hidden_states(
+    model: PreTrainedModel, flat_ids: Tensor, packing: Packing, watch: Watch | None = None
+) -> Tensor:
     """Run a packed sequence: flat_ids [1, raw] -> hidden states of the raw tokens, [raw, hidden]."""
-    running = PackedPass(packing, Rotary.of(model))
+    running = PackedPass(packing, Rotary.of(model), watch)
     return run(model, flat_ids, packing.beacons, packing.positions, running)[0, : packing.raw]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question on a document: ids of the prompt and of what is to be recalled."""
+    """A question on a document.
+
+    Attributes:
+        document: which.
+        prompt: token ids of the request.
+        target: token ids of what is to be recalled.
+        start: where in the document the reply is found; tokens ``start`` to ``stop``.
+        stop: its end; equal to ``start`` where the reply does not stand in the document.
+    """
 
     document: int
     prompt: tuple[int, ...]
     target: tuple[int, ...]
+    start: int = 0
+    stop: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +184,8 @@ class EpisodeLoss:
         document: mean over the sampled document tokens.
         correct: share of target tokens that are the most probable ones, teacher-forced.
         found: share of rows whose first target token is.
+        placed: mean over the rows whose reply stands in the document: how improbable its slots are, among
+            the slots of all documents, to the attention of the prompt's last token in the watched layer.
     """
 
     recall: Tensor
@@ -150,6 +193,7 @@ class EpisodeLoss:
     document: Tensor
     correct: Tensor
     found: Tensor
+    placed: Tensor
 
 
 def episode_loss(
@@ -160,6 +204,7 @@ def episode_loss(
     ratio: int,
     gaps: Sequence[int] = (),
     document_positions: Tensor | None = None,
+    watched: tuple[int, int] | None = None,
 ) -> EpisodeLoss:
     """Question rows asked of documents that are read once, in one pass.
 
@@ -171,6 +216,7 @@ def episode_loss(
         gaps: see ``pack``.
         document_positions: [n] flat places of document tokens whose next token counts in ``document``;
             none by default.
+        watched: a layer and how many of its heads ``placed`` is of; it is 0 without.
     """
     documents = episode.documents
     device = documents.device
@@ -179,7 +225,11 @@ def episode_loss(
     packing = pack(batch, tokens, window=window, ratio=ratio, questions=lengths, gaps=gaps).to(device)
     asked = [token for row in episode.rows for token in (*row.prompt, *row.target)]
     flat = torch.cat((documents.reshape(-1), torch.tensor(asked, dtype=torch.long, device=device)))
-    hidden = hidden_states(model, flat[None], packing)
+    asking = [row for row in episode.rows if row.stop > row.start]
+    watch = None
+    if watched is not None and asking:
+        watch = Watch(*watched, torch.tensor(_ends_of_prompts(episode, batch * tokens), device=device))
+    hidden = hidden_states(model, flat[None], packing, watch)
 
     places: list[int] = []
     heads: list[int] = []  # which of the places come first in their rows
@@ -203,4 +253,27 @@ def episode_loss(
         document = F.cross_entropy(
             model.lm_head(hidden.index_select(0, inner)).float(), flat.index_select(0, inner + 1)
         )
-    return EpisodeLoss(losses.mean(), focused, document, right.mean(), right[firsts].mean())
+    placed = hidden.new_zeros(())
+    if watch is not None and watch.scores is not None:
+        placed = _placed(watch.scores, asking, packing.memory.shape[1], ratio)
+    return EpisodeLoss(losses.mean(), focused, document, right.mean(), right[firsts].mean(), placed)
+
+
+def _ends_of_prompts(episode: Episode, first: int) -> list[int]:
+    """Flat places of the last prompt tokens of the rows whose reply stands in their document."""
+    ends = []
+    for row in episode.rows:
+        if row.stop > row.start:
+            ends.append(first + len(row.prompt) - 1)
+        first += len(row.prompt) + len(row.target)
+    return ends
+
+
+def _placed(scores: Tensor, rows: Sequence[Row], slots: int, ratio: int) -> Tensor:
+    """Scores [R, heads, B * slots] -> mean over rows and heads of -log of the share on the reply's slots."""
+    wanted = torch.zeros(len(rows), scores.shape[2], dtype=torch.bool)
+    for index, row in enumerate(rows):
+        first = row.document * slots
+        wanted[index, first + row.start // ratio : first + (row.stop - 1) // ratio + 1] = True
+    there = scores.masked_fill(~wanted[:, None].to(scores.device), -torch.inf).logsumexp(dim=-1)
+    return (scores.logsumexp(dim=-1) - there).mean()

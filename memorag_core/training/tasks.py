@@ -18,7 +18,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ import torch
 
 from memorag_core.errors import InputError
 from memorag_core.training.loss import Episode, Row
-from memorag_core.training.worlds import WorldQuestion, generate_world, load_concepts
+from memorag_core.training.worlds import WorldQuestion, generate_list, generate_world, load_concepts
 
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)]*\s+(?=[\"'“‘(]?[A-Z])|\n\s*\n")
 _WH = "who what when where why how which".split()
@@ -41,6 +41,7 @@ _KIND_WEIGHTS = {"trade": 4.0, "attribute": 4.0, "place": 3.0, "thing": 3.0, "tw
 _FILLERS = "you I it one we please say tell me now then best right help need person somebody".split()
 _IMPLICIT = frozenset({"trade", "attribute", "place", "thing"})
 _MARKS = ".,;:?!"
+_BRIEF = 6
 _LONGEST_ROW = 120
 """Tokens of a prompt and its target; they share one window when a memory is asked."""
 
@@ -135,6 +136,8 @@ class Mix:
     cue: float = 0.5
     worlds: float = 0.0
     """Share of the documents that are generated worlds."""
+    lists: float = 0.0
+    """Share of these that are lists of bare statements."""
     pairs: int = 0
     """Rows beside each document that want a statement for a bare need ("the broken clock"), whatever the
     document says: what goes with what, which is the same in all worlds."""
@@ -146,6 +149,9 @@ class Mix:
     """How much longer than the document its world is; what lies beyond is asked for in vain."""
     absent: float = 0.0
     """Share of the prose rows whose words do not stand in the document."""
+    brief: float = 0.0
+    """Share of the rows that want the first tokens alone. Finding the place is what is hard, and it shows
+    there; more questions fit into the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +241,13 @@ class EpisodeSampler:
             else:
                 ids, drawn = self._prose_document(tokens, rows, mix, longest, window, index)
             texts.append(ids)
-            asked.extend(drawn)
+            asked.extend(self._brief(row) if self._random.random() < mix.brief else row for row in drawn)
             asked.extend(self._pair_row(index) for _ in range(mix.pairs))
         return Episode(torch.tensor(texts, dtype=torch.long), tuple(asked))
+
+    @staticmethod
+    def _brief(row: Row) -> Row:
+        return replace(row, target=row.target[:_BRIEF])
 
     # prose ---------------------------------------------------------------------------------------------
 
@@ -289,7 +299,8 @@ class EpisodeSampler:
         length = min(longest, len(text) - given)
         start = draw.randrange(len(text) - given - length + 1)
         prompt = (self._special["ask"], *text[start : start + given], self._special["text"])
-        return Row(index, prompt, tuple(text[start + given : start + given + length]))
+        first = start + given
+        return Row(index, prompt, tuple(text[first : first + length]), start, first + min(4, length))
 
     def _cue_row(self, text: Sequence[int], bounds: Sequence[int], longest: int, index: int) -> Row | None:
         draw = self._random
@@ -312,6 +323,8 @@ class EpisodeSampler:
                 index,
                 (self._special["ask"], *cue.asked, self._special["span"]),
                 (*text[start + cue.first : end], *closing),
+                start + cue.first,
+                end,
             )
         return None
 
@@ -377,12 +390,13 @@ class EpisodeSampler:
         self, tokens: int, rows: int, mix: Mix, longest: int, index: int
     ) -> tuple[list[int], list[Row]]:
         draw = self._random
-        world = generate_world(
-            draw,
-            split=self._split,
-            characters=int(tokens * draw.uniform(2.1, 2.9) * (1 + mix.excess)),
-            filler=self._filler(tokens),
-        )
+        characters = int(tokens * draw.uniform(2.1, 2.9) * (1 + mix.excess))
+        if mix.lists and draw.random() < mix.lists:
+            world = generate_list(draw, split=self._split, characters=characters)
+        else:
+            world = generate_world(
+                draw, split=self._split, characters=characters, filler=self._filler(tokens)
+            )
         encoding = self._tokenizer.encode(world.text, add_special_tokens=False)
         # A part of a long text begins anywhere.
         skipped = draw.randrange(max(1, len(encoding.ids) - tokens + 1)) if mix.excess else 0
@@ -423,16 +437,20 @@ class EpisodeSampler:
                 break  # without the first hop nobody can know the next
             spans.append(tuple(ids[first:last]))
         complete = len(spans) == len(question.evidence)
-        kind = draw.choices(("span", "query", "answer"), (0.7, 0.15, 0.15))[0]
+        kind = draw.choices(("span", "query", "answer"), (0.7, 0.15, 0.15 if question.answer else 0))[0]
         target: tuple[int, ...]
+        head = stop = 0
+        if spans:
+            found = question.evidence[0].start + _found_at(question)
+            head = int(np.searchsorted(ends, found, side="right"))
+            first = int(np.searchsorted(ends, question.evidence[0].start, side="right"))
+            stop = first + len(spans[0])
         if not spans or (kind != "span" and not complete):
             if draw.random() >= mix.nothing:
                 return None
             target = (special["none"],)
+            head = stop = 0
         elif kind == "span":
-            found = question.evidence[0].start + _found_at(question)
-            head = int(np.searchsorted(ends, found, side="right"))
-            first = int(np.searchsorted(ends, question.evidence[0].start, side="right"))
             target = spans[0][head - first :]
             for span in spans:
                 target = (*target, special["line"], *span)
@@ -445,7 +463,7 @@ class EpisodeSampler:
         target = (*target, special["end"])
         if len(prompt) + len(target) > _LONGEST_ROW:
             return None
-        return Row(index, prompt, target)
+        return Row(index, prompt, target, head, stop)
 
     def _aside(self, question: str) -> str:
         """The need that a question holds, among other function words than its frame has."""

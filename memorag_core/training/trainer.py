@@ -87,6 +87,12 @@ class OptimizerSettings:
     """Weight of the next token of the document beside the recalled tokens."""
     document_share: float = 0.25
     """Share of the document's tokens whose prediction is counted at a step."""
+    place_weight: float = 0.0
+    """Weight of looking at the place of the reply; see ``EpisodeLoss.placed``."""
+    place_layer: int = -2
+    """The layer that is to look there."""
+    place_heads: int = 2
+    """So many of its heads."""
     clip: float = 1.0
     beacons_only: bool = False
     """Train the beacon parameters alone, the base model frozen (as for a pretrained base)."""
@@ -142,7 +148,7 @@ def train(
         logger.info("resumed at step %d of %d", state.step, total)
     model.train()
     started = time.perf_counter() - state.seconds
-    recent: list[tuple[float, float, float, float]] = []
+    recent: list[tuple[float, ...]] = []
     while state.step < total:
         phase = _phase_at(phases, state.step)
         generator = random.Random(f"{seed}/{state.step}/{rank}")
@@ -162,7 +168,7 @@ def train(
         state.seconds = time.perf_counter() - started
         if state.step % every == 0 or state.step == total:
             if rank == 0:
-                recall, document, correct, found = (
+                recall, document, correct, found, placed = (
                     sum(column) / len(recent) for column in zip(*recent, strict=True)
                 )
                 record: dict[str, Any] = {
@@ -174,6 +180,7 @@ def train(
                     "document_loss": round(document, 4),
                     "correct": round(correct, 4),
                     "found": round(found, 4),
+                    "placed": round(placed, 4),
                 }
                 if observe is not None:
                     model.eval()
@@ -197,7 +204,7 @@ def _step(
     parameters: Sequence[nn.Parameter],
     optimizers: Sequence[torch.optim.Optimizer],
     world: int,
-) -> tuple[float, float, float, float]:
+) -> tuple[float, ...]:
     ratio = generator.choice(phase.ratios)
     windows = phase.tokens // phase.window
     gaps = [
@@ -216,9 +223,14 @@ def _step(
             ratio=ratio,
             gaps=gaps,
             document_positions=torch.tensor(sorted(chosen), device=device),
+            watched=(
+                (settings.place_layer % model.config.num_hidden_layers, settings.place_heads)
+                if settings.place_weight
+                else None
+            ),
         )
         recall = (1 - phase.focus) * losses.recall + phase.focus * losses.focused
-        loss = recall + settings.document_weight * losses.document
+        loss = recall + settings.document_weight * losses.document + settings.place_weight * losses.placed
     if not math.isfinite(loss.item()):
         raise InputError(f"the loss is {loss.item()} in phase {phase.name!r}; lower the learning rates.")
     loss.backward()
@@ -228,7 +240,8 @@ def _step(
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
-    return (losses.recall.item(), losses.document.item(), losses.correct.item(), losses.found.item())
+    measured = (losses.recall, losses.document, losses.correct, losses.found, losses.placed)
+    return tuple(value.item() for value in measured)
 
 
 def _trainable(model: PreTrainedModel, beacons_only: bool) -> list[tuple[str, nn.Parameter]]:

@@ -18,6 +18,7 @@ from memorag_core.training.worlds import (
     Split,
     World,
     WorldQuestion,
+    generate_list,
     generate_world,
     load_concepts,
     relations,
@@ -410,3 +411,33 @@ def test_a_megabyte_of_worlds_takes_seconds() -> None:
     while characters < 200_000:
         characters += len(generate_world(rng, split="train", characters=6000).text)
     assert time.process_time() - start < 2  # a tenth of a second where nothing else runs
+
+
+# lists ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), split=st.sampled_from(SPLITS), characters=st.integers(1, 6000))
+def test_a_list_states_each_concept_once_and_asks_for_every_one(
+    seed: int, split: Split, characters: int
+) -> None:
+    listed = generate_list(random.Random(seed), split=split, characters=characters)
+    subjects = stems_of(frame for frames in templates.BARE_STATEMENTS.values() for frame in frames)
+    assert len(listed.facts) == len(listed.questions)
+    assert len({question.surrogate for question in listed.questions}) == len(listed.questions)
+    for fact, question in zip(listed.facts, listed.questions, strict=True):
+        assert listed.text[fact.start : fact.end] == fact.sentence
+        assert question.evidence == (fact,)
+        assert not content_stems(question.question) & (content_stems(fact.sentence) - subjects)
+    groups = Counter(group_of_evidence(question) for question in listed.questions)
+    assert max(groups.values()) == 1
+
+
+def test_a_list_ends_when_everything_has_been_said() -> None:
+    listed = generate_list(random.Random(1), split="train", characters=10**6)
+    assert len(listed.facts) == len({concept.group for concept in load_concepts()})
+
+
+def test_a_list_without_length_is_refused() -> None:
+    with pytest.raises(InputError, match="characters"):
+        generate_list(random.Random(1), split="train", characters=0)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from memorag_core.errors import InputError
 from memorag_core.training.worlds import templates
-from memorag_core.training.worlds.drafts import Cast, Draft, draft_facts, filler_sentence
-from memorag_core.training.worlds.questions import ask_all
+from memorag_core.training.worlds.drafts import Cast, Draft, draft_facts, draft_list, filler_sentence
+from memorag_core.training.worlds.questions import ask_all, ask_list
 from memorag_core.training.worlds.templates import Split
 from memorag_core.training.worlds.values import (
     QUESTION_KINDS,
@@ -34,6 +34,7 @@ __all__ = [
     "Split",
     "World",
     "WorldQuestion",
+    "generate_list",
     "generate_world",
     "load_concepts",
 ]
@@ -81,6 +82,26 @@ def generate_world(
     text, placed = _write(lines, cast, filler, characters)
     questions = tuple(ask_all(rng, split, placed))
     return World(text, tuple(fact for _, fact in placed), questions, split)
+
+
+def generate_list(rng: random.Random, *, split: Split, characters: int) -> World:
+    """Generate a list of bare statements ("She repairs timepieces."), each asked for implicitly.
+
+    It has several times the facts of a world of the same length, and nobody's name: what goes with what is
+    learned from it, not who did what.
+
+    Args:
+        rng: Source of chance.
+        split: Which frames of questions are used.
+        characters: Length of the text; it ends with the first sentence that reaches it, or when every
+            concept has been stated.
+
+    Raises:
+        InputError: A value out of range.
+    """
+    _check(split, characters, None, None, 0)
+    text, placed = _write(draft_list(rng, characters), Cast(rng, split), (), None)
+    return World(text, tuple(fact for _, fact in placed), tuple(ask_list(rng, split, placed)), split)
 
 
 def _check(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -130,6 +130,14 @@ def pick(rng: random.Random, items: Sequence[_T]) -> _T:
     return items[int(rng.random() * len(items))]
 
 
+_SUBJECTS: Mapping[ConceptKind, Subject] = {
+    "trade": "person",
+    "attribute": "person",
+    "place": "place",
+    "thing": "thing",
+}
+
+
 class _Deck:
     """The concepts of one document, shuffled; each group is dealt once."""
 
@@ -167,6 +175,25 @@ def draft_facts(cast: Cast, wanted: int, people: int | None) -> list[Draft]:
         else:
             drafts.extend(_thing(cast, deck))
     return drafts[:wanted]
+
+
+def draft_list(rng: random.Random, characters: int) -> list[Draft]:
+    """Bare statements until their sentences have so many characters together, or no concept is left."""
+    deck = _Deck(rng)
+    drafts: list[Draft] = []
+    kinds: list[ConceptKind] = ["trade", "attribute", "place", "thing"]
+    length = 0
+    while length < characters and kinds:
+        kind = pick(rng, kinds)
+        concept = deck.deal(kind)
+        if concept is None:
+            kinds.remove(kind)
+            continue
+        subject = _SUBJECTS[kind]
+        frame = pick(rng, templates.BARE_STATEMENTS[subject])
+        drafts.append(Draft(subject, "", frame, pick(rng, concept.says), concept=concept))
+        length += len(drafts[-1].sentence()) + 1
+    return drafts
 
 
 def _statement(rng: random.Random, split: Split, *, placed: bool = False) -> str:

@@ -35,6 +35,14 @@ def ask_all(
                 yield _two_hop(rng, split, first, first_fact, draft, fact)
 
 
+def ask_list(
+    rng: random.Random, split: Split, placed: Sequence[tuple[Draft, Fact]]
+) -> Iterator[WorldQuestion]:
+    """Every stated concept asked for implicitly; there is no name to answer with."""
+    for draft, fact in placed:
+        yield _implicit(rng, split, draft, fact)
+
+
 def _ask_of(rng: random.Random, draft: Draft) -> str:
     assert draft.concept is not None
     return pick(rng, draft.concept.asks)

@@ -74,6 +74,13 @@ STATEMENTS: BySplit = {
 }
 """What holds of any name."""
 
+BARE_STATEMENTS: Mapping[Subject, Frames] = {
+    "person": ("she {v}.", "he {v}.", "somebody {v}.", "one {v}.", "another {v}."),
+    "place": ("it {v}.", "this village {v}.", "the city {v}.", "another {v}."),
+    "thing": ("it {v}.", "this {v}.", "that {v}.", "the object {v}."),
+}
+"""What holds of nobody in particular, for lists."""
+
 PLACED_STATEMENTS: BySplit = {
     "train": (
         "{n} of {p} {v}.",

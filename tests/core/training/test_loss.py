@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,51 @@ def test_labels_of_another_shape_are_refused() -> None:
     ids = torch.zeros(1, 8, dtype=torch.long)
     with pytest.raises(InputError, match=r"the same \[B, T\]"):
         sequence_loss(checkpoint.model, ids, ids[:, 1:], window=32, ratio=4)
+
+
+def placed(start: int, stop: int, *, heads: int = 1) -> float:
+    """How improbable the slots of tokens ``start`` to ``stop`` are to the attention of a prompt's end."""
+    checkpoint = load_checkpoint(GOLDEN / "qwen2_r4", device="cpu")
+    ids = torch.randint(3, 199, (1, 64), generator=torch.Generator().manual_seed(0))
+    row = Row(0, (5, 6, 7), (9,), start, stop)
+    with torch.no_grad():
+        losses = episode_loss(checkpoint.model, Episode(ids, (row,)), window=32, ratio=4, watched=(1, heads))
+    return losses.placed.item()
+
+
+def test_the_shares_of_attention_on_two_halves_of_a_document_add_up_to_one() -> None:
+    first, second = placed(0, 24), placed(24, 64)
+    assert min(first, second) > 0
+    assert math.exp(-first) + math.exp(-second) == pytest.approx(1, abs=1e-5)
+    assert placed(0, 64) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_reply_stands_in_every_slot_that_one_of_its_tokens_went_into() -> None:
+    assert placed(25, 27) == placed(24, 28)
+    assert placed(23, 29) == placed(20, 32)
+    assert placed(25, 27, heads=2) != placed(25, 27)
+
+
+def test_nobody_is_watched_where_no_reply_stands_in_the_document() -> None:
+    assert placed(0, 0) == 0
+
+
+def test_training_to_look_at_the_place_moves_the_attention_there() -> None:
+    checkpoint = load_checkpoint(GOLDEN / "qwen2_r4", device="cpu")
+    model = checkpoint.model.requires_grad_(True)
+    ids = torch.randint(3, 199, (2, 64), generator=torch.Generator().manual_seed(0))
+    rows = tuple(
+        Row(document, tuple(ids[document, at : at + 3].tolist()), (9,), at, at + 4)
+        for document in range(2)
+        for at in range(0, 64, 16)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    seen = []
+    for _ in range(40):
+        losses = episode_loss(model, Episode(ids, rows), window=32, ratio=4, watched=(1, 2))
+        losses.placed.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seen.append(losses.placed.item())
+    assert seen[0] > 2.5  # 32 slots, one of them right
+    assert seen[-1] < 0.5

@@ -195,6 +195,32 @@ def test_rows_on_worlds_want_the_evidence_or_say_that_there_is_none(
     assert nothing > 0
 
 
+def test_a_row_knows_where_its_reply_stands_in_the_document(prose: Prose, tokenizer: Tokenizer) -> None:
+    sampler = EpisodeSampler(prose, tokenizer)
+    mix = Mix(worlds=0.6, pairs=2, brief=0.5, absent=0.2)
+    episode = sampler.draw(random.Random(3), documents=10, tokens=128, rows=12, mix=mix, window=32)
+    none, span, text = (tokenizer.token_to_id(f"<|{name}|>") for name in ("none", "span", "text"))
+    placed = 0
+    for row in episode.rows:
+        document = episode.documents[row.document].tolist()
+        assert 0 <= row.start <= row.stop <= len(document)
+        assert (row.start == row.stop) or row.target[0] != none
+        if row.start < row.stop and row.prompt[-1] == span:
+            first = min(5, row.stop - row.start)
+            assert document[row.start : row.start + first] == list(row.target[:first])
+            placed += 1
+        if row.start < row.stop and row.prompt[-1] == text:
+            asked = row.prompt[1:-1]
+            assert document[row.start : row.start + len(asked)] == list(asked)
+    assert placed > 20
+
+
+def test_brief_rows_want_the_first_tokens_alone(prose: Prose, tokenizer: Tokenizer) -> None:
+    sampler = EpisodeSampler(prose, tokenizer)
+    episode = sampler.draw(random.Random(4), documents=6, tokens=96, rows=5, mix=Mix(brief=1.0), window=32)
+    assert {len(row.target) for row in episode.rows} == {6}
+
+
 def test_sentences_end_where_they_end() -> None:
     text = 'He came. "Who?" she said.\n\nChapter 2\n\nMr Smith went home.  It was late!'
     assert split_sentences(text) == [
