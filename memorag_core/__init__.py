@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StoreError,
         UnsupportedModelError,
     )
+    from memorag_core.longcontext import LongContextModel
     from memorag_core.pipeline import MemoRAG
     from memorag_core.protocols import Embedder, Generate, Memory, MemoryModel
     from memorag_core.records import (
@@ -53,6 +54,7 @@ __all__ = [
     "Generate",
     "Hit",
     "InputError",
+    "LongContextModel",
     "MemoRAG",
     "MemoRAGError",
     "Memory",
@@ -77,6 +79,7 @@ _HOMES = {
         "StoreError",
         "UnsupportedModelError",
     ),
+    "longcontext": ("LongContextModel",),
     "pipeline": ("MemoRAG",),
     "protocols": ("Embedder", "Generate", "Memory", "MemoryModel"),
     "records": (

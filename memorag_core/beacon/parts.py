@@ -2,16 +2,11 @@
 
 In: a host model, a memory, the next token ids of its text. Out: the memory of the text so far, a row a part.
 Knows no words.
-
-A text of at most C tokens is one part. A longer one is covered by parts of exactly C tokens: the first starts
-at 0, each next one a stride further, and the last one reaches back from the end of the text. So appending
-changes the last part only, and reading at once or in pieces gives the same parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +15,7 @@ from memorag_core.beacon.cache import BeaconMemory, Block
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.reading import Progress, empty_block, read, read_windows
 from memorag_core.beacon.windows import Stream
+from memorag_core.cut import Cut as Cut
 from memorag_core.errors import InputError
 
 BLOCK_ROWS = 128
@@ -28,41 +24,6 @@ BLOCK_ROWS = 128
 READ_TOKENS_CPU, READ_TOKENS = 1 << 11, 1 << 16
 """Raw tokens that are run at once over the parts that are read together: on a CPU what its caches hold, else
 what keeps a GPU busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a text is cut into parts.
-
-    Attributes:
-        capacity: tokens of a part, C.
-        overlap: tokens that neighbouring parts share, less than C.
-    """
-
-    capacity: int
-    overlap: int
-
-    def whole(self, total: int) -> int:
-        """Parts at multiples of the stride within so many tokens; they stay as they are for ever."""
-        stride = self.capacity - self.overlap
-        return 0 if total < self.capacity else (total - self.capacity) // stride + 1
-
-    def starts(self, total: int) -> list[int]:
-        """Where the parts of so many tokens start."""
-        if total <= self.capacity:
-            return [0]
-        starts = [part * (self.capacity - self.overlap) for part in range(self.whole(total))]
-        if starts[-1] + self.capacity < total:
-            starts.append(total - self.capacity)
-        return starts
-
-    def to_read(self, read: int, total: int) -> int:
-        """Tokens to run when a memory of ``read`` tokens is continued to ``total``."""
-        if total <= self.capacity:
-            return total - read
-        first = self.capacity - read if 0 < read < self.capacity else 0
-        kept = 1 if first else self.whole(read)
-        return first + (len(self.starts(total)) - kept) * self.capacity
 
 
 def read_parts(

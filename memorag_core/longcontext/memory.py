@@ -1,0 +1,93 @@
+"""The memory as a value: the keys and values that a long-context model left behind.
+
+In: tensors that reading wrote. Out: ``LongContextMemory``, which never changes. Knows no model.
+
+Keys are rotated for the positions they were read at. Layers that see all keep every token; layers with a
+window keep what the next token will see. Shape letters: L layers of a group, B rows (parts), H kv heads,
+T entries, D head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from memorag_core.errors import InputError
+from memorag_core.keyvalues import KeyValues, Room
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows that were read in step.
+
+    Attributes:
+        tokens: tokens of each row.
+        rows: B.
+        kept: for each group of layers its entries, [L, B, H, T, D]; the last one stands at position
+            ``tokens`` - 1.
+        rooms: for each group where its entries lie and may grow; None where they lie alone.
+    """
+
+    tokens: int
+    rows: int
+    kept: tuple[KeyValues, ...]
+    rooms: tuple[Room | None, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values."""
+        return sum(entries.nbytes for entries in self.kept)
+
+    def of_rows(self, start: int, stop: int) -> Block:
+        """A view of some rows."""
+        kept = tuple(entries.of_rows(start, stop) for entries in self.kept)
+        return Block(self.tokens, stop - start, kept, (None,) * len(kept))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LongContextMemory:
+    """What is left after reading: an immutable value, shared freely between threads.
+
+    Attributes:
+        blocks: the rows, in order; all of equally many tokens.
+        tokens: tokens read; over all parts where a text was cut into parts, else of each row.
+        recent: the last token ids read, at most a part's capacity of them; None where ``feed`` made or
+            continued the memory, so that it cannot be cut into parts.
+    """
+
+    blocks: tuple[Block, ...]
+    tokens: int
+    recent: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.blocks or any(block.tokens != self.blocks[0].tokens for block in self.blocks):
+            raise InputError("A memory needs one block or more, all of equally many tokens.")
+
+    @property
+    def parts(self) -> int:
+        """Rows that are asked together, B."""
+        return sum(block.rows for block in self.blocks)
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of one row: how far its positions reach."""
+        return self.blocks[0].tokens
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values."""
+        return sum(block.nbytes for block in self.blocks)
+
+    def row(self, index: int) -> LongContextMemory:
+        """One row as a memory of its own; shares its bytes.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        place = index
+        for block in self.blocks:
+            if 0 <= place < block.rows:
+                return LongContextMemory((block.of_rows(place, place + 1),), block.tokens)
+            place -= block.rows
+        raise InputError(f"Row {index} was asked for; expected 0 to {self.parts - 1}.")

@@ -1,0 +1,146 @@
+"""Texts longer than the model: parts of its capacity, full parts stay, and no position overflows silently."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memorag_core.cut import Cut
+from memorag_core.errors import InputError
+from memorag_core.longcontext import LongContextMemory, LongContextModel, parts
+from memorag_core.longcontext.parts import read_parts
+from memorag_core.prompts import PromptSet
+from tests.core.longcontext.conftest import (
+    assert_close,
+    assert_same_memory,
+    causal_model,
+    random_ids,
+    snapshot,
+    state,
+    text_model,
+)
+
+SHORT = PromptSet.from_mapping(
+    {"chat": False, "context": ">{context}", "tasks": dict.fromkeys(("span", "answer"), "?{question}")}
+)
+
+
+@settings(max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    capacity=st.integers(2, 24),
+    overlap=st.integers(0, 23),
+    head=st.integers(0, 3),
+    rows=st.integers(1, 4),
+    chunk=st.integers(1, 70),
+    family=st.sampled_from(["llama", "gemma2"]),
+)
+def test_reading_at_once_equals_appending_and_every_part_is_read_as_alone(
+    lengths: list[int], capacity: int, overlap: int, head: int, rows: int, chunk: int, family: str
+) -> None:
+    model = LongContextModel(causal_model(family), chunk=chunk)
+    cut = Cut(capacity, min(overlap, capacity - 1))
+    ids = random_ids(1, sum(lengths), seed=sum(lengths))[0]
+    opening = tuple(range(head))
+
+    @torch.inference_mode()
+    def read(some: torch.Tensor, memory: LongContextMemory | None, told: list[int]) -> LongContextMemory:
+        return read_parts(model._host, memory, some, cut=cut, head=opening, chunk=chunk, progress=told.append)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parts, "BLOCK_ROWS", rows)
+        told: list[int] = []
+        once = read(ids, None, told)
+        assert sum(told) - len(cut.starts(len(ids))) * head == cut.to_read(0, len(ids))
+        memory, at = None, 0
+        for length in lengths:
+            before: list[torch.Tensor] = snapshot(memory) if memory is not None else []
+            longer = read(ids[at : at + length], memory, [])
+            if memory is not None:
+                assert_close(state(memory), before, exactly=True)
+            memory, at = longer, at + length
+    assert memory is not None
+    assert_same_memory(memory, once)
+    assert once.tokens == head + len(ids)
+    assert once.parts == len(cut.starts(len(ids)))
+    for row, start in enumerate(cut.starts(len(ids))):
+        part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start : start + capacity]))
+        assert_close(state(once.row(row)), state(model.feed(part).memory))
+
+
+def test_a_text_longer_than_the_model_is_read_in_parts_and_asked_together() -> None:
+    model = text_model("llama", positions=128, prompts=SHORT)
+    assert (model.positions, model.capacity, model.overlap) == (128, 96, 12)
+    text = "".join(chr(97 + place * 7 % 26) for place in range(300))
+    memory = model.memorize(text)
+    assert (memory.parts, memory.tokens, memory.row_tokens) == (4, 301, 96)
+    together = model.recollect(["what", "and who"], memory, kind="span", max_new_tokens=8)
+    starts = Cut(95, 12).starts(300)
+    for question, said in zip(["what", "and who"], together, strict=True):
+        assert sorted(found.part for found in said) == [0, 1, 2, 3]
+        assert [found.score for found in said] == sorted((found.score for found in said), reverse=True)
+        for found in said:
+            part = text[starts[found.part] : starts[found.part] + 95]
+            ((alone,),) = model.recollect([question], model.memorize(part), kind="span", max_new_tokens=8)
+            assert found.text == alone.text
+            assert found.score == pytest.approx(alone.score, abs=1e-4)
+
+
+def test_appending_leaves_full_parts_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "BLOCK_ROWS", 2)
+    model = text_model("llama", positions=64, prompts=SHORT)
+    memory = model.memorize("x" * 400)
+    longer = model.memorize("y" * 3, memory)
+    assert len(memory.blocks) > 3
+    assert longer.blocks[:-2] == memory.blocks[: len(longer.blocks) - 2]
+
+
+def test_a_memory_that_feed_made_is_not_cut_into_parts() -> None:
+    model = text_model("llama", positions=128, prompts=SHORT)
+    with pytest.raises(InputError, match=r"feed\(\)"):
+        model.memorize("abc", model.feed([1, 2, 3]).memory)
+
+
+def test_a_position_that_the_model_does_not_have_is_never_read() -> None:
+    model = text_model("llama", positions=128, prompts=SHORT)
+    memory = model.memorize("z" * 95)  # a full part of 96, and room for 32
+    with pytest.raises(InputError, match="made for 128"):
+        model.recollect(["?" * 40], memory, kind="span")
+    with pytest.raises(InputError, match="made for 128"):
+        model.recollect(["?"], memory, kind="span", max_new_tokens=32)
+    assert model.recollect(["?"], memory, kind="span", max_new_tokens=31)
+    ((found,),) = model.recollect(["?"], memory, kind="span")  # the usual limit is cut to the room
+    assert found.finished or found.tokens == 31
+    with pytest.raises(InputError, match="made for 128"):
+        model.feed([5] * 33, memory)
+    with pytest.raises(InputError, match="made for 128"):
+        model.feed([5] * 129)
+    with pytest.raises(InputError, match="made for 128"):
+        model.greedy([5] * 32, memory, max_new_tokens=2)
+    assert model.greedy([5] * 32, memory, max_new_tokens=1).shape == (1, 1)
+    assert model.feed([5] * 128).memory.tokens == 128
+
+
+@pytest.mark.parametrize("capacity", [0, -5, 128, 500, 1, None, 64.0, True])
+def test_a_capacity_that_the_model_does_not_have_is_refused(capacity: object) -> None:
+    with pytest.raises(InputError, match="capacity"):
+        text_model("llama", positions=128, prompts=SHORT, capacity=capacity)
+
+
+@pytest.mark.parametrize("overlap", [-1, 49, 50, None, 1.0])
+def test_an_overlap_that_leaves_nothing_new_is_refused(overlap: object) -> None:
+    with pytest.raises(InputError, match="overlap"):
+        text_model("llama", positions=128, prompts=SHORT, capacity=50, overlap=overlap)
+
+
+@pytest.mark.parametrize("chunk", [0, -1, 2.0, True, None])
+def test_a_chunk_without_tokens_is_refused(chunk: object) -> None:
+    with pytest.raises(InputError, match="chunk"):
+        LongContextModel(causal_model(), chunk=chunk)  # type: ignore[arg-type]
+
+
+def test_yarn_reaches_as_far_as_its_factor_says() -> None:
+    assert LongContextModel(causal_model("llama with yarn", max_position_embeddings=128)).positions == 512
+    assert LongContextModel(causal_model("llama with yarn", max_position_embeddings=512)).positions == 512
