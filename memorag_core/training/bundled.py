@@ -38,8 +38,8 @@ SETTINGS = BeaconSettings(window=WINDOW, ratios=(4, 8), params=("q", "k", "v"), 
 
 USAGE: dict[str, Any] = {
     "format": 1,
-    "capacity": 512,
-    "overlap": 64,
+    "capacity": 2048,
+    "overlap": 128,
     "ratio": 4,
     "pad_windows": True,
     "line_token": "<|line|>",
@@ -89,9 +89,31 @@ STAGE_2 = (
     Phase("list-128", 400, 128, 64, (4, 4, 8), documents=8, rows=12, mix=_DENSE, focus=0.5),
     Phase("ask-256", 500, 256, 128, (4, 4, 8), documents=6, rows=18, mix=_FULL, focus=0.5),
     Phase("ask-512", 600, 512, 128, (4, 4, 4, 8), documents=4, rows=30, mix=_FULL, focus=0.5),
-    Phase("ask-1024", 500, 1024, 128, (4, 4, 4, 8), documents=2, rows=48, mix=_LONG, focus=0.5),
-    Phase("ask-2048", 350, 2048, 128, (4, 4, 4, 8), documents=2, rows=48, mix=_LONG, focus=0.5),
+    Phase("ask-1024", 400, 1024, 128, (4, 4, 4, 8), documents=2, rows=48, mix=_LONG, focus=0.5),
+    Phase("ask-2048", 250, 2048, 128, (4, 4, 4, 8), documents=1, rows=64, mix=_LONG, focus=0.5),
 )
+
+# Stage 3: whole replies again. The rows of stage 2 are mostly brief and about worlds, so that what a model
+# finds it begins to copy badly; a second run at half the rate mends that.
+_WHOLE = Mix(
+    text=0.5,
+    cue=0.5,
+    worlds=0.45,
+    lists=0.3,
+    pairs=1,
+    asides=0.4,
+    nothing=0.15,
+    absent=0.06,
+    brief=0.2,
+)
+STAGE_3 = (
+    Phase("whole-256", 75, 256, 128, (4, 4, 4, 8), documents=6, rows=12, mix=_WHOLE, focus=0.3),
+    Phase("whole-512", 125, 512, 128, (4, 4, 4, 8), documents=4, rows=18, mix=_WHOLE, focus=0.3),
+    Phase("whole-1024", 125, 1024, 128, (4, 4, 4, 8), documents=2, rows=28, mix=_WHOLE, focus=0.3),
+)
+
+_FINDING = OptimizerSettings(place_weight=0.3)
+_COPYING = OptimizerSettings(place_weight=0.3, matrix_rate=0.005, other_rate=1e-3, warmup=20, cooldown=0.7)
 
 
 def fresh_model(vocabulary: int, *, pad: int, eos: int) -> PreTrainedModel:
@@ -188,15 +210,12 @@ def _run(rank: int, processes: int, folder: Path, out: Path, port: int) -> None:
             longest=phase.longest,
         )
 
-    log = train(
-        model,
-        (*STAGE_1, *STAGE_2),
-        draw,
-        seed=SEED,
-        settings=OptimizerSettings(place_weight=0.3),
-        folder=folder / "run",
-        every=25,
-    )
+    log: list[dict[str, Any]] = []
+    for name, phases, settings in (
+        ("run", (*STAGE_1, *STAGE_2), _FINDING),
+        ("run-whole", STAGE_3, _COPYING),
+    ):
+        log += train(model, phases, draw, seed=SEED, settings=settings, folder=folder / name, every=25)
     if rank == 0:
         export(model, folder, out)
         lines = [json.dumps({"processes": processes, "torch": torch.__version__})]
