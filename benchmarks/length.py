@@ -96,12 +96,12 @@ def multiplications(model: BeaconModel, before: Stream, tokens: int) -> float:
     size = config.head_dim or config.hidden_size // config.num_attention_heads
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     products = config.hidden_size * (2 * heads * size + 2 * kv_heads * size + 3 * config.intermediate_size)
-    total = 0.0
+    total = 0
     for step in steps(before, tokens):
         entries = step.raw + step.beacons
         seen = step.before.slots + step.before.entries + entries
         total += entries * (products + 2 * heads * size * seen)
-    return total * config.num_hidden_layers
+    return float(total * config.num_hidden_layers)
 
 
 def real_ids(model: BeaconModel, count: int) -> torch.Tensor:

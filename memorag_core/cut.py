@@ -3,14 +3,33 @@
 In: how many tokens a text has. Out: where its parts start, and what has to be read when it grows. Knows no
 model and no tokens.
 
-A text of at most C tokens is one part. A longer one is covered by parts of exactly C tokens: the first starts
-at 0, each next one a stride further, and the last one reaches back from the end of the text. So appending
-changes the last part only, and reading at once or in pieces gives the same parts.
+A text of at most C tokens is one part. A longer one is covered by parts that start a stride apart and hold C
+tokens, the last one what is left. So appending changes the last part only, by continuing it, and reading at
+once or in pieces gives the same parts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+Span: TypeAlias = tuple[int, int]
+"""Tokens of a text: from the first to the one after the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What is read when a text grows, as spans of its tokens.
+
+    Attributes:
+        rest: what continues the last part there is; None where that is full or there is none.
+        whole: the new parts that hold all they can.
+        last: a new part that holds less.
+    """
+
+    rest: Span | None
+    whole: tuple[Span, ...]
+    last: Span | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +44,29 @@ class Cut:
     capacity: int
     overlap: int
 
-    def whole(self, total: int) -> int:
-        """Parts at multiples of the stride within so many tokens; they stay as they are for ever."""
-        stride = self.capacity - self.overlap
-        return 0 if total < self.capacity else (total - self.capacity) // stride + 1
+    @property
+    def stride(self) -> int:
+        """Tokens from the start of a part to the start of the next."""
+        return self.capacity - self.overlap
 
-    def starts(self, total: int) -> list[int]:
-        """Where the parts of so many tokens start."""
-        if total <= self.capacity:
-            return [0]
-        starts = [part * (self.capacity - self.overlap) for part in range(self.whole(total))]
-        if starts[-1] + self.capacity < total:
-            starts.append(total - self.capacity)
-        return starts
+    def parts(self, total: int) -> int:
+        """Parts of so many tokens, 1 or more."""
+        return 1 + max(0, -((self.capacity - total) // self.stride))
+
+    def spans(self, total: int) -> list[Span]:
+        """What each part of so many tokens holds."""
+        starts = (part * self.stride for part in range(self.parts(total)))
+        return [(start, min(start + self.capacity, total)) for start in starts]
+
+    def growth(self, read: int, total: int) -> Growth:
+        """What to read when a text of ``read`` tokens has grown to ``total``."""
+        spans = self.spans(total)
+        fresh = spans[self.parts(read) if read else 0 :]
+        end = spans[self.parts(read) - 1][1]
+        rest = (read, end) if read and read < end else None
+        short = bool(fresh) and fresh[-1][1] - fresh[-1][0] < self.capacity
+        return Growth(rest, tuple(fresh[:-1] if short else fresh), fresh[-1] if short else None)
 
     def to_read(self, read: int, total: int) -> int:
-        """Tokens to run when a memory of ``read`` tokens is continued to ``total``."""
-        if total <= self.capacity:
-            return total - read
-        first = self.capacity - read if 0 < read < self.capacity else 0
-        kept = 1 if first else self.whole(read)
-        return first + (len(self.starts(total)) - kept) * self.capacity
+        """Tokens to run when a text of ``read`` tokens has grown to ``total``."""
+        return total - read + (self.parts(total) - self.parts(read)) * self.overlap

@@ -63,10 +63,11 @@ class BeaconMemory:
     """What is left after reading: an immutable value, shared freely between threads.
 
     Attributes:
-        blocks: the rows, in order; all blocks stand at the same place of their streams.
+        blocks: the rows, in order; all at the same place of their streams, but the last part of a text that
+            was cut, which may have come less far.
         tokens: raw tokens read; over all parts where a text was cut into parts, else of each row.
-        recent: the last token ids read, at most a part's capacity of them, for a model that cuts long texts
-            into parts; None where appending needs none.
+        recent: the last token ids read, as many as parts share, for a model that cuts long texts into parts;
+            None where appending needs none.
     """
 
     blocks: tuple[Block, ...]
@@ -74,17 +75,21 @@ class BeaconMemory:
     recent: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.blocks or any(block.stream != self.blocks[0].stream for block in self.blocks):
-            raise InputError("A memory needs one block or more, all at the same place of their streams.")
+        streams = [block.stream for block in self.blocks]
+        if not streams or len({*streams[:-1]}) > 1 or streams[-1].tokens > streams[0].tokens:
+            raise InputError(
+                f"The blocks of a memory stand at {streams}; expected one or more, all at the same place but "
+                "the last, which may have come less far."
+            )
 
     @property
     def stream(self) -> Stream:
-        """Where each row's stream stands: window, ratio, filled, since_beacon, slots."""
+        """Where the first row's stream stands: window, ratio, filled, since_beacon, slots."""
         return self.blocks[0].stream
 
     @property
     def slots(self) -> int:
-        """Memory slots of a row, M."""
+        """Memory slots of the first row, M."""
         return self.stream.slots
 
     @property
@@ -111,7 +116,7 @@ class BeaconMemory:
         place = index
         for block in self.blocks:
             if 0 <= place < block.rows:
-                return BeaconMemory((block.row(place, place + 1),), self.stream.tokens)
+                return BeaconMemory((block.row(place, place + 1),), block.stream.tokens)
             place -= block.rows
         raise InputError(f"Row {index} was asked for; expected 0 to {self.parts - 1}.")
 
@@ -124,7 +129,7 @@ class BeaconMemory:
         """
         if not memories:
             raise InputError("No memories to stack; expected one or more.")
-        places = {memory.stream for memory in memories}
+        places = {block.stream for memory in memories for block in memory.blocks}
         if len(places) > 1:
             raise InputError(
                 f"The memories to stack stand at different places: {sorted(map(str, places))}. Expected "

@@ -198,6 +198,11 @@ class BeaconModel:
         else:
             _check_rows(ids, memory)
             blocks = memory.blocks
+            if len({block.stream for block in blocks}) > 1:
+                raise InputError(
+                    "The last part of the memory is shorter than the others, so its rows cannot be fed in "
+                    "step. Take them one by one with memory.row(i), or continue the text with memorize()."
+                )
         done, logits, row = [], [], 0
         for block in blocks:
             reading = read(self._host, block, ids[row : row + block.rows])

@@ -21,7 +21,7 @@ from memorag_core.beacon.layers import beacon_parameters
 from memorag_core.beacon.parts import Cut
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.windows import Stream
-from memorag_core.errors import StoreError
+from memorag_core.errors import InputError, StoreError
 from memorag_core.tokens import Tokens
 
 FORMAT = 1
@@ -56,16 +56,16 @@ def identity(
 def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A memory as (tensors by name, JSON-able header).
 
-    The tensors are ``slots.keys``, ``slots.values``, ``tail.keys`` and ``tail.values``, each [L, B, H, T, D]
-    and left out where T is 0, and ``recent`` [T] int64 where the memory can grow in parts. Slot keys are
-    rotated for positions 0, 1, 2, ..., tail keys for the positions after them.
+    The tensors of block N are ``N.slots.keys``, ``N.slots.values``, ``N.tail.keys`` and ``N.tail.values``,
+    each [L, B, H, T, D] and left out where T is 0; and there is ``recent`` [T] int64 where the memory can
+    grow in parts. Slot keys are rotated for positions 0, 1, 2, ..., tail keys for the positions after them.
     """
     tensors: dict[str, Tensor] = {}
-    for name in ("slots", "tail"):
-        pieces: list[KeyValues] = [getattr(block, name) for block in memory.blocks]
-        if pieces[0].length:
-            tensors[f"{name}.keys"] = _joined([piece.keys for piece in pieces])
-            tensors[f"{name}.values"] = _joined([piece.values for piece in pieces])
+    for number, block in enumerate(memory.blocks):
+        for name, entries in (("slots", block.slots), ("tail", block.tail)):
+            if entries.length:
+                tensors[f"{number}.{name}.keys"] = entries.keys.contiguous()
+                tensors[f"{number}.{name}.values"] = entries.values.contiguous()
     if memory.recent is not None:
         tensors["recent"] = memory.recent.contiguous()
     grows = memory.recent is not None and cut is not None
@@ -73,9 +73,8 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
         "format": FORMAT,
         "window": memory.stream.window,
         "ratio": memory.ratio,
-        "row_tokens": memory.stream.tokens,
         "tokens": memory.tokens,
-        "rows": [block.rows for block in memory.blocks],
+        "blocks": [{"rows": block.rows, "tokens": block.stream.tokens} for block in memory.blocks],
         "capacity": cut.capacity if cut is not None and grows else None,
         "overlap": cut.overlap if cut is not None and grows else None,
     }
@@ -96,33 +95,38 @@ def unpack(
                 f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
                 "with the release that wrote it, or memorize the text again."
             )
-        stream = Stream(int(header["window"]), int(header["ratio"]), int(header["row_tokens"]))
-        rows = [int(count) for count in header["rows"]]
+        start = Stream(int(header["window"]), int(header["ratio"]))
+        places = [(int(block["rows"]), start.after(int(block["tokens"]))) for block in header["blocks"]]
         tokens = int(header["tokens"])
         made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
-        if not rows or min(rows) < 1:
-            raise ValueError(f"rows {rows}")
+        if not places or min(rows for rows, _ in places) < 1:
+            raise ValueError(f"blocks {header['blocks']}")
+    except StoreError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, StoreError):
-            raise
         raise StoreError(
             f"The header of the memory lacks a value or has a wrong one: {error!r}. {_REMEDY}"
         ) from error
-    if stream.window != window or (made is not None and made != cut):
+    if start.window != window or (made is not None and made != cut):
         raise StoreError(
-            f"The memory was made with a window of {stream.window} and {made or 'no parts'}; the model has a "
+            f"The memory was made with a window of {start.window} and {made or 'no parts'}; the model has a "
             f"window of {window} and {cut or 'no parts'}. {_REMEDY}"
         )
     recent = tensors.get("recent")
     if (recent is None) != (made is None):
         raise StoreError(f"The memory's last token ids and its header do not fit. {_REMEDY}")
-    slots = _unpacked(host, tensors, "slots", sum(rows), stream.slots)
-    tail = _unpacked(host, tensors, "tail", sum(rows), stream.entries)
-    blocks, row = [], 0
-    for count in rows:
-        blocks.append(Block(stream, slots.of_rows(row, row + count), tail.of_rows(row, row + count)))
-        row += count
-    return BeaconMemory(tuple(blocks), tokens, recent)
+    blocks = tuple(
+        Block(
+            stream,
+            _unpacked(host, tensors, f"{number}.slots", rows, stream.slots),
+            _unpacked(host, tensors, f"{number}.tail", rows, stream.entries),
+        )
+        for number, (rows, stream) in enumerate(places)
+    )
+    try:
+        return BeaconMemory(blocks, tokens, recent)
+    except InputError as error:
+        raise StoreError(f"The blocks of the memory do not fit each other: {error} {_REMEDY}") from error
 
 
 def _unpacked(host: Host, tensors: Mapping[str, Any], name: str, rows: int, length: int) -> KeyValues:
@@ -142,10 +146,6 @@ def _unpacked(host: Host, tensors: Mapping[str, Any], name: str, rows: int, leng
             )
         pair.append(tensor.to(device=host.device, dtype=host.dtype))
     return KeyValues(*pair)
-
-
-def _joined(pieces: Sequence[Tensor]) -> Tensor:
-    return pieces[0].contiguous() if len(pieces) == 1 else torch.cat(list(pieces), dim=1)
 
 
 def _digest_weights(model: PreTrainedModel) -> str:

@@ -16,6 +16,7 @@ from memorag_core.beacon.host import Host
 from memorag_core.beacon.reading import Progress, empty_block, read, read_windows
 from memorag_core.beacon.windows import Stream
 from memorag_core.cut import Cut as Cut
+from memorag_core.cut import Span
 from memorag_core.errors import InputError
 
 BLOCK_ROWS = 128
@@ -61,61 +62,60 @@ def read_parts(
             )
         known = torch.cat((memory.recent.to(ids.device), ids))
     first = total - len(known)  # the place in the text of the first token that is known
-    recent = known[-cut.capacity :].cpu()
+    recent = known[len(known) - min(cut.overlap, total) :].cpu()
     head_ids = torch.tensor(head, dtype=torch.long, device=ids.device)
 
-    if total <= cut.capacity:
-        block = memory.blocks[0] if memory is not None else empty_block(host, stream, rows=1)
-        beginning = head_ids if memory is None else head_ids[:0]
-        done = read(host, block, torch.cat((beginning, ids))[None], progress=progress)
-        return BeaconMemory((done.block,), len(head) + total, recent)
+    def row(span: Span) -> Tensor:
+        return torch.cat((head_ids, known[span[0] - first : span[1] - first]))
 
-    kept = list(memory.blocks) if memory is not None else []
-    if 0 < before < cut.capacity:  # the first part is still open; it closes where the second began to matter
-        kept = [read(host, kept[0], ids[None, : cut.capacity - before], progress=progress).block]
-        count = 1
-    else:
-        count = cut.whole(before)
-    starts = cut.starts(total)[count:]
-    tokens = torch.stack([known[start - first : start - first + cut.capacity] for start in starts])
-    rows = torch.cat((head_ids.expand(len(starts), -1), tokens), dim=1)
-    return BeaconMemory(_append(host, kept, count, rows, stream, progress), len(head) + total, recent)
+    growth = cut.growth(before, total)
+    blocks = list(memory.blocks) if memory is not None else []
+    if growth.rest is not None:
+        start, end = growth.rest
+        more = known[None, start - first : end - first]
+        blocks.append(read(host, blocks.pop(), more, progress=progress).block)
+    if growth.whole or growth.last is not None:  # then all that were read are full
+        blocks = _append(host, blocks, [row(span) for span in growth.whole], stream, progress)
+    if growth.last is not None:
+        beginning = empty_block(host, stream, rows=1)
+        blocks.append(read(host, beginning, row(growth.last)[None], progress=progress).block)
+    return BeaconMemory(tuple(blocks), len(head) + total, recent)
 
 
 def _append(
-    host: Host, blocks: Sequence[Block], count: int, rows: Tensor, stream: Stream, progress: Progress | None
-) -> tuple[Block, ...]:
-    """The first ``count`` rows of the blocks, then new ones; blocks that are full are taken as they are."""
-    done: list[Block] = []
-    for block in blocks:
-        if count < block.rows or block.rows < BLOCK_ROWS:
-            break
-        done.append(block)
-        count -= block.rows
-    open_block = blocks[len(done)].row(0, count) if count else None
-    while len(rows) or open_block is not None:
-        old = open_block.rows if open_block is not None else 0
-        new = min(BLOCK_ROWS - old, len(rows))
-        done.append(_read_block(host, open_block, rows[:new], stream, progress))
-        rows, open_block = rows[new:], None
-    return tuple(done)
+    host: Host,
+    blocks: Sequence[Block],
+    rows: Sequence[Tensor],
+    stream: Stream,
+    progress: Progress | None,
+) -> list[Block]:
+    """Full parts and new ones of their size; blocks of many rows are taken as they are."""
+    done = [block for block in blocks if block.rows == BLOCK_ROWS]
+    loose = blocks[len(done) :]  # a block that has room for rows, and perhaps a row that has become full
+    while rows or loose:
+        new = min(BLOCK_ROWS - sum(block.rows for block in loose), len(rows))
+        done.append(loose[0] if len(loose) == 1 and not new else _joined(host, loose, rows[:new], stream, progress))
+        rows, loose = rows[new:], []
+    return done
 
-
-def _read_block(
-    host: Host, before: Block | None, rows: Tensor, stream: Stream, progress: Progress | None
+def _joined(
+    host: Host, blocks: Sequence[Block], rows: Sequence[Tensor], stream: Stream, progress: Progress | None
 ) -> Block:
     """One block of rows that are there and rows that are read, a few at a time in one work store."""
-    after = stream.after(rows.shape[1]) if before is None else before.stream
-    old = before.rows if before is not None else 0
-    slots = host.allocate(rows=old + len(rows), length=after.slots)
-    if before is not None:
-        slots.of_rows(0, old).write(before.slots)
-    tokens = READ_TOKENS_CPU if host.device.type == "cpu" else READ_TOKENS
-    together = max(1, min(len(rows), tokens // stream.window))
-    work = host.allocate(rows=together, length=after.slots + stream.window)
-    for start in range(0, len(rows), together):
-        some = rows[start : start + together]
-        store = work.of_rows(0, len(some))
-        read_windows(host, store, stream, some, progress=progress)
-        slots.of_rows(old + start, old + start + len(some)).write(store.span(0, after.slots))
+    after = blocks[0].stream if blocks else stream.after(len(rows[0]))
+    slots = host.allocate(rows=sum(block.rows for block in blocks) + len(rows), length=after.slots)
+    row = 0
+    for block in blocks:
+        slots.of_rows(row, row + block.rows).write(block.slots)
+        row += block.rows
+    if rows:
+        tokens = READ_TOKENS_CPU if host.device.type == "cpu" else READ_TOKENS
+        together = max(1, min(len(rows), tokens // stream.window))
+        work = host.allocate(rows=together, length=after.slots + stream.window)
+        for start in range(0, len(rows), together):
+            some = torch.stack(rows[start : start + together])
+            store = work.of_rows(0, len(some))
+            read_windows(host, store, stream, some, progress=progress)
+            slots.of_rows(row, row + len(some)).write(store.span(0, after.slots))
+            row += len(some)
     return Block(after, slots, slots.span(0, 0))

@@ -240,11 +240,13 @@ def _batches(model: BeaconModel, tokens: int) -> Iterator[tuple[int, Stream, int
         opening = len(model.tokens.encode_opening(model.usage.prompts or load_prompts(None)))
     cut = Cut(model.capacity - opening, model.usage.overlap)
     together = max(1, READ_TOKENS // model.window)
-    parts = len(cut.starts(tokens - opening))
-    for first in range(0, parts, BLOCK_ROWS):
-        block = min(BLOCK_ROWS, parts - first)
+    growth = cut.growth(0, tokens - opening)
+    for first in range(0, len(growth.whole), BLOCK_ROWS):
+        block = min(BLOCK_ROWS, len(growth.whole) - first)
         for start in range(0, block, together):
             yield min(together, block - start), stream, model.capacity
+    if growth.last is not None:
+        yield 1, stream, opening + growth.last[1] - growth.last[0]
 
 
 def _keys(step: Step) -> int:

@@ -50,10 +50,11 @@ class LongContextMemory:
     """What is left after reading: an immutable value, shared freely between threads.
 
     Attributes:
-        blocks: the rows, in order; all of equally many tokens.
+        blocks: the rows, in order; all of equally many tokens, but the last part of a text that was cut,
+            which may have fewer.
         tokens: tokens read; over all parts where a text was cut into parts, else of each row.
-        recent: the last token ids read, at most a part's capacity of them; None where ``feed`` made or
-            continued the memory, so that it cannot be cut into parts.
+        recent: the last token ids read, as many as parts share; None where ``feed`` made or continued the
+            memory, so that it cannot be cut into parts.
     """
 
     blocks: tuple[Block, ...]
@@ -61,8 +62,12 @@ class LongContextMemory:
     recent: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.blocks or any(block.tokens != self.blocks[0].tokens for block in self.blocks):
-            raise InputError("A memory needs one block or more, all of equally many tokens.")
+        tokens = [block.tokens for block in self.blocks]
+        if not tokens or len({*tokens[:-1]}) > 1 or tokens[-1] > tokens[0]:
+            raise InputError(
+                f"The blocks of a memory have {tokens} tokens; expected one or more, equally many in all but "
+                "the last, which may have fewer."
+            )
 
     @property
     def parts(self) -> int:
@@ -71,7 +76,7 @@ class LongContextMemory:
 
     @property
     def row_tokens(self) -> int:
-        """Tokens of one row: how far its positions reach."""
+        """Tokens of the longest row: how far its positions reach."""
         return self.blocks[0].tokens
 
     @property

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from memorag_core.cut import Cut
-from memorag_core.errors import StoreError
+from memorag_core.errors import InputError, StoreError
 from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.host import Host, text_config
 from memorag_core.longcontext.memory import Block, LongContextMemory
@@ -46,24 +46,23 @@ def identity(host: Host, *, tokens: Tokens | None, opening: Sequence[int]) -> di
 def pack(memory: LongContextMemory, cut: Cut) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A memory as (tensors by name, JSON-able header).
 
-    The tensors are ``group.G.keys`` and ``group.G.values`` for each group of layers that keep the same, each
-    [L, B, H, T, D] and left out where T is 0, and ``recent`` [T] int64 where the memory can grow in parts.
-    Keys are rotated for the positions they were read at.
+    The tensors of block N are ``N.group.G.keys`` and ``N.group.G.values`` for each group of layers that keep
+    the same, each [L, B, H, T, D] and left out where T is 0; and there is ``recent`` [T] int64 where the
+    memory can grow in parts. Keys are rotated for the positions they were read at.
     """
     tensors: dict[str, Tensor] = {}
-    for number, first in enumerate(memory.blocks[0].kept):
-        if first.length:
-            pieces = [block.kept[number] for block in memory.blocks]
-            tensors[f"group.{number}.keys"] = _joined([piece.keys for piece in pieces])
-            tensors[f"group.{number}.values"] = _joined([piece.values for piece in pieces])
+    for number, block in enumerate(memory.blocks):
+        for group, entries in enumerate(block.kept):
+            if entries.length:
+                tensors[f"{number}.group.{group}.keys"] = entries.keys.contiguous()
+                tensors[f"{number}.group.{group}.values"] = entries.values.contiguous()
     grows = memory.recent is not None
     if memory.recent is not None:
         tensors["recent"] = memory.recent.contiguous()
     header = {
         "format": FORMAT,
-        "row_tokens": memory.row_tokens,
         "tokens": memory.tokens,
-        "rows": [block.rows for block in memory.blocks],
+        "blocks": [{"rows": block.rows, "tokens": block.tokens} for block in memory.blocks],
         "capacity": cut.capacity if grows else None,
         "overlap": cut.overlap if grows else None,
     }
@@ -82,57 +81,60 @@ def unpack(host: Host, cut: Cut, tensors: Mapping[str, Any], header: Mapping[str
                 f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
                 "with the release that wrote it, or memorize the text again."
             )
-        rows = [int(count) for count in header["rows"]]
-        length, tokens = int(header["row_tokens"]), int(header["tokens"])
+        places = [(int(block["rows"]), int(block["tokens"])) for block in header["blocks"]]
+        tokens = int(header["tokens"])
         made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
-        if not rows or min(rows) < 1 or length < 1 or tokens < length:
-            raise ValueError(f"rows {rows}, row_tokens {length}, tokens {tokens}")
+        if not places or min(map(min, places)) < 1 or tokens < places[0][1]:
+            raise ValueError(f"blocks {header['blocks']}, tokens {tokens}")
+    except StoreError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, StoreError):
-            raise
         raise StoreError(
             f"The header of the memory lacks a value or has a wrong one: {error!r}. {_REMEDY}"
         ) from error
     if made is not None and made != cut:
         raise StoreError(f"The memory was cut into parts with {made}; the model is set to {cut}. {_REMEDY}")
-    if length > host.positions:
+    longest = max(length for _, length in places)
+    if longest > host.positions:
         raise StoreError(
-            f"A row of the memory has {length} tokens; the model sees {host.positions}. {_REMEDY}"
+            f"A row of the memory has {longest} tokens; the model sees {host.positions}. {_REMEDY}"
         )
     recent = tensors.get("recent")
     if not (made is None and recent is None) and not (
         made is not None and isinstance(recent, Tensor) and recent.ndim == 1 and recent.dtype == torch.int64
     ):
         raise StoreError(f"The memory's last token ids and its header do not fit. {_REMEDY}")
-    whole = [_unpacked(host, tensors, number, sum(rows), length) for number in range(len(host.layout.groups))]
-    blocks, row = [], 0
-    for count in rows:
-        kept = tuple(entries.of_rows(row, row + count) for entries in whole)
-        blocks.append(Block(length, count, kept, (None,) * len(kept)))
-        row += count
-    return LongContextMemory(tuple(blocks), tokens, recent)
+    blocks = []
+    for number, (rows, length) in enumerate(places):
+        kept = tuple(
+            _unpacked(host, tensors, f"{number}.group.{group}", group, rows, length)
+            for group in range(len(host.layout.groups))
+        )
+        blocks.append(Block(length, rows, kept, (None,) * len(kept)))
+    try:
+        return LongContextMemory(tuple(blocks), tokens, recent)
+    except InputError as error:
+        raise StoreError(f"The blocks of the memory do not fit each other: {error} {_REMEDY}") from error
 
 
-def _unpacked(host: Host, tensors: Mapping[str, Any], number: int, rows: int, length: int) -> KeyValues:
+def _unpacked(
+    host: Host, tensors: Mapping[str, Any], name: str, number: int, rows: int, length: int
+) -> KeyValues:
     group = host.layout.groups[number]
     if not group.kept(length):
         return host.allocate(number, rows=rows, length=0)
     shape = (len(group.layers), rows, group.shape.heads, group.kept(length), group.shape.size)
     pair = []
     for kind in ("keys", "values"):
-        tensor = tensors.get(f"group.{number}.{kind}")
+        tensor = tensors.get(f"{name}.{kind}")
         found = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
         if not isinstance(tensor, Tensor) or found != shape:
             raise StoreError(
-                f"The tensor group.{number}.{kind} of the memory has shape {found}; the model expects "
-                f"{shape}. {_REMEDY}"
+                f"The tensor {name}.{kind} of the memory has shape {found}; the model expects {shape}. "
+                f"{_REMEDY}"
             )
         pair.append(tensor.to(device=host.device, dtype=group.shape.dtype))
     return KeyValues(*pair)
-
-
-def _joined(pieces: Sequence[Tensor]) -> Tensor:
-    return pieces[0].contiguous() if len(pieces) == 1 else torch.cat(list(pieces), dim=1)
 
 
 def _digest_weights(tensors: Mapping[str, Tensor]) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memorag_core.cut import Cut
+from memorag_core.cut import Cut, Span
 from memorag_core.errors import InputError
-from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.host import Host
 from memorag_core.longcontext.memory import Block, LongContextMemory
 from memorag_core.longcontext.reading import Progress, empty_block, read
@@ -58,64 +57,76 @@ def read_parts(
             )
         known = torch.cat((memory.recent.to(ids.device), ids))
     first = total - len(known)  # the place in the text of the first token that is known
-    recent = known[-cut.capacity :].cpu()
+    recent = known[len(known) - min(cut.overlap, total) :].cpu()
     head_ids = torch.tensor(head, dtype=torch.long, device=ids.device)
 
-    if total <= cut.capacity:
-        block = memory.blocks[0] if memory is not None else empty_block(host, rows=1)
-        beginning = head_ids if memory is None else head_ids[:0]
-        done = read(host, block, torch.cat((beginning, ids))[None], chunk=chunk, progress=progress)
-        return LongContextMemory((done.block,), len(head) + total, recent)
+    def row(span: Span) -> Tensor:
+        return torch.cat((head_ids, known[span[0] - first : span[1] - first]))
 
-    kept = list(memory.blocks) if memory is not None else []
-    if 0 < before < cut.capacity:  # the first part is still open: it is filled up
-        kept = [read(host, kept[0], ids[None, : cut.capacity - before], chunk=chunk, progress=progress).block]
-        count = 1
-    else:
-        count = cut.whole(before)
-    starts = cut.starts(total)[count:]
-    tokens = torch.stack([known[start - first : start - first + cut.capacity] for start in starts])
-    rows = torch.cat((head_ids.expand(len(starts), -1), tokens), dim=1)
-    return LongContextMemory(_append(host, kept, count, rows, chunk, progress), len(head) + total, recent)
+    growth = cut.growth(before, total)
+    blocks = list(memory.blocks) if memory is not None else []
+    if growth.rest is not None:
+        start, end = growth.rest
+        more = known[None, start - first : end - first]
+        blocks.append(read(host, blocks.pop(), more, chunk=chunk, progress=progress).block)
+    if growth.whole or growth.last is not None:  # then all that were read are full
+        blocks = _append(host, blocks, [row(span) for span in growth.whole], chunk, progress)
+    if growth.last is not None:
+        last = row(growth.last)[None]
+        blocks.append(read(host, empty_block(host, rows=1), last, chunk=chunk, progress=progress).block)
+    return LongContextMemory(tuple(blocks), len(head) + total, recent)
 
 
 def _append(
-    host: Host, blocks: Sequence[Block], count: int, rows: Tensor, chunk: int, progress: Progress | None
-) -> tuple[Block, ...]:
-    """The first ``count`` rows of the blocks, then new ones; blocks that are full are taken as they are."""
-    most = max(1, min(BLOCK_ROWS, BLOCK_BYTES // host.layout.nbytes(rows.shape[1])))
+    host: Host, blocks: Sequence[Block], rows: Sequence[Tensor], chunk: int, progress: Progress | None
+) -> list[Block]:
+    """Full parts and new ones of their size; blocks of many rows are taken as they are."""
+    if not blocks and not rows:
+        return []
+    length = blocks[0].tokens if blocks else len(rows[0])
+    most = max(1, min(BLOCK_ROWS, BLOCK_BYTES // host.layout.nbytes(length)))
     done: list[Block] = []
     for block in blocks:
-        if count < block.rows or block.rows < most:
+        if block.rows < most:
             break
         done.append(block)
-        count -= block.rows
-    open_block = blocks[len(done)].of_rows(0, count) if count else None
-    while len(rows) or open_block is not None:
-        old = open_block.rows if open_block is not None else 0
-        new = max(0, min(most - old, len(rows)))
-        done.append(_read_block(host, open_block, rows[:new], chunk, progress))
-        rows, open_block = rows[new:], None
-    return tuple(done)
+    loose = blocks[len(done) :]  # a block that has room for rows, and perhaps a row that has become full
+    while rows or loose:
+        new = max(0, min(most - sum(block.rows for block in loose), len(rows)))
+        if len(loose) == 1 and not new:
+            done.append(loose[0])
+        else:
+            done.append(_joined(host, loose, rows[:new], chunk, progress))
+        rows, loose = rows[new:], []
+    return done
 
 
-def _read_block(
-    host: Host, before: Block | None, rows: Tensor, chunk: int, progress: Progress | None
+def _joined(
+    host: Host, blocks: Sequence[Block], rows: Sequence[Tensor], chunk: int, progress: Progress | None
 ) -> Block:
     """One block of rows that are there and rows that are read, as many together as make a chunk."""
-    length = rows.shape[1]
+    length = blocks[0].tokens if blocks else len(rows[0])
     together = max(1, min(len(rows), chunk // length))
-    if before is None and together >= len(rows):
-        return read(host, empty_block(host, rows=len(rows)), rows, chunk=chunk, progress=progress).block
-    old = before.rows if before is not None else 0
-    kept: list[KeyValues] = []
-    for number, group in enumerate(host.layout.groups):
-        kept.append(host.allocate(number, rows=old + len(rows), length=group.kept(length)))
-        if before is not None:
-            kept[-1].of_rows(0, old).write(before.kept[number])
+    if not blocks and together >= len(rows):
+        return read(
+            host, empty_block(host, rows=len(rows)), torch.stack(rows), chunk=chunk, progress=progress
+        ).block
+    count = sum(block.rows for block in blocks) + len(rows)
+    kept = tuple(
+        host.allocate(number, rows=count, length=group.kept(length))
+        for number, group in enumerate(host.layout.groups)
+    )
+    row = 0
+
+    def write(block: Block) -> None:
+        for whole, entries in zip(kept, block.kept, strict=True):
+            whole.of_rows(row, row + block.rows).write(entries)
+
+    for block in blocks:
+        write(block)
+        row += block.rows
     for start in range(0, len(rows), together):
-        some = rows[start : start + together]
-        done = read(host, empty_block(host, rows=len(some)), some, chunk=chunk, progress=progress).block
-        for whole, entries in zip(kept, done.kept, strict=True):
-            whole.of_rows(old + start, old + start + len(some)).write(entries)
-    return Block(length, old + len(rows), tuple(kept), (None,) * len(kept))
+        some = torch.stack(rows[start : start + together])
+        write(read(host, empty_block(host, rows=len(some)), some, chunk=chunk, progress=progress).block)
+        row += len(some)
+    return Block(length, count, kept, (None,) * len(kept))

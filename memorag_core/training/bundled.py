@@ -93,8 +93,8 @@ STAGE_2 = (
     Phase("ask-2048", 250, 2048, 128, (4, 4, 4, 8), documents=1, rows=64, mix=_LONG, focus=0.5),
 )
 
-# Stage 3: whole replies again. The rows of stage 2 are mostly brief and about worlds, so that what a model
-# finds it begins to copy badly; a second run at half the rate mends that.
+# Stages 3 and 4: whole replies again. The rows of stage 2 are mostly brief and about worlds, so that what a
+# model finds it begins to copy badly; two more runs at half the rate, the second mostly on books, mend that.
 _WHOLE = Mix(
     text=0.5,
     cue=0.5,
@@ -110,6 +110,12 @@ STAGE_3 = (
     Phase("whole-256", 75, 256, 128, (4, 4, 4, 8), documents=6, rows=12, mix=_WHOLE, focus=0.3),
     Phase("whole-512", 125, 512, 128, (4, 4, 4, 8), documents=4, rows=18, mix=_WHOLE, focus=0.3),
     Phase("whole-1024", 125, 1024, 128, (4, 4, 4, 8), documents=2, rows=28, mix=_WHOLE, focus=0.3),
+)
+_BOOKS = replace(_WHOLE, worlds=0.35, brief=0.1)
+STAGE_4 = (
+    Phase("books-256", 150, 256, 128, (4, 4, 4, 8), documents=6, rows=12, mix=_BOOKS, focus=0.3),
+    Phase("books-512", 150, 512, 128, (4, 4, 4, 8), documents=4, rows=18, mix=_BOOKS, focus=0.3),
+    Phase("books-1024", 150, 1024, 128, (4, 4, 4, 8), documents=2, rows=28, mix=_BOOKS, focus=0.3),
 )
 
 _FINDING = OptimizerSettings(place_weight=0.3)
@@ -214,6 +220,7 @@ def _run(rank: int, processes: int, folder: Path, out: Path, port: int) -> None:
     for name, phases, settings in (
         ("run", (*STAGE_1, *STAGE_2), _FINDING),
         ("run-whole", STAGE_3, _COPYING),
+        ("run-books", STAGE_4, _COPYING),
     ):
         log += train(model, phases, draw, seed=SEED, settings=settings, folder=folder / name, every=25)
     if rank == 0:

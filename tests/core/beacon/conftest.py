@@ -111,9 +111,11 @@ def random_ids(rows: int, tokens: int, *, seed: int = 0, vocabulary: int = VOCAB
 
 
 def state(memory: BeaconMemory) -> list[torch.Tensor]:
-    """All that a memory holds, over its parts: slots and tail, keys and values, [L, B, H, T, D] each."""
+    """All that a memory holds, row by row: slots and tail, keys and values, [L, 1, H, T, D] each."""
     return [
-        torch.cat([getattr(getattr(block, name), kind) for block in memory.blocks], dim=1)
+        getattr(getattr(block, name), kind)[:, row : row + 1]
+        for block in memory.blocks
+        for row in range(block.rows)
         for name in ("slots", "tail")
         for kind in ("keys", "values")
     ]

@@ -65,11 +65,12 @@ def test_parts_are_loaded_as_parts_and_appended_to(tmp_path: Path) -> None:
         {"format": None},
         {"window": 16},
         {"ratio": 3},
-        {"rows": [2]},
-        {"rows": []},
-        {"rows": "x"},
-        {"row_tokens": 50},
-        {"row_tokens": -1},
+        {"blocks": [{"rows": 2, "tokens": 21}]},
+        {"blocks": []},
+        {"blocks": "x"},
+        {"blocks": [{"rows": 1, "tokens": 50}]},
+        {"blocks": [{"rows": 1, "tokens": -1}]},
+        {"blocks": [{"rows": 1, "tokens": 21}] * 2},
         {"ratio": 1},
         {"capacity": 16, "overlap": 0},
     ],
@@ -81,7 +82,7 @@ def test_a_header_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
         model.unpack(tensors, {**header, **change})
 
 
-@pytest.mark.parametrize("name", ["format", "window", "ratio", "row_tokens", "tokens", "rows", "capacity"])
+@pytest.mark.parametrize("name", ["format", "window", "ratio", "tokens", "blocks", "capacity"])
 def test_a_header_that_lacks_a_value_is_refused(name: str) -> None:
     model = beacon_model(window=8, ratio=4)
     tensors, header = model.pack(model.feed(random_ids(1, 21)).memory)
@@ -93,10 +94,10 @@ def test_tensors_of_another_shape_and_missing_ones_are_refused_by_name() -> None
     model = beacon_model(window=8, ratio=4)
     tensors, header = model.pack(model.feed(random_ids(1, 21)).memory)
     with pytest.raises(StoreError, match=r"slots.keys.*None"):
-        model.unpack({name: value for name, value in tensors.items() if name != "slots.keys"}, header)
-    with pytest.raises(StoreError, match=r"tail.values"):
-        model.unpack({**tensors, "tail.values": tensors["tail.values"][:1]}, header)
-    with pytest.raises(StoreError, match=r"slots.keys"):
+        model.unpack({name: value for name, value in tensors.items() if name != "0.slots.keys"}, header)
+    with pytest.raises(StoreError, match=r"0.tail.values"):
+        model.unpack({**tensors, "0.tail.values": tensors["0.tail.values"][:1]}, header)
+    with pytest.raises(StoreError, match=r"0.slots.keys"):
         beacon_model(window=8, ratio=4, layers=1).unpack(tensors, header)
 
 

@@ -51,24 +51,27 @@ def read(
 
 
 @given(cut=cuts, total=st.integers(1, 300))
-def test_parts_cover_every_token_overlap_as_asked_and_end_with_the_text(cut: Cut, total: int) -> None:
-    starts = cut.starts(total)
-    assert starts[0] == 0
-    if total <= cut.capacity:
-        assert starts == [0]
-        return
-    assert starts[-1] == total - cut.capacity
-    for one, other in pairwise(starts):
-        assert one < other <= one + cut.capacity - cut.overlap
-    whole = cut.whole(total)
-    assert starts[:whole] == [part * (cut.capacity - cut.overlap) for part in range(whole)]
-    assert len(starts) - whole in (0, 1)
+def test_parts_cover_every_token_and_overlap_as_asked(cut: Cut, total: int) -> None:
+    spans = cut.spans(total)
+    assert (spans[0][0], spans[-1][1], len(spans)) == (0, total, cut.parts(total))
+    for one, other in pairwise(spans):
+        assert one[1] - one[0] == cut.capacity
+        assert one[1] - other[0] == cut.overlap
+        assert one[1] < other[1]
 
 
-@given(cut=cuts, total=st.integers(1, 300), more=st.integers(0, 100))
-def test_parts_that_lie_on_the_grid_stay_when_the_text_grows(cut: Cut, total: int, more: int) -> None:
-    whole = cut.whole(total)
-    assert cut.starts(total + more)[:whole] == cut.starts(total)[:whole]
+@given(cut=cuts, total=st.integers(1, 300), more=st.integers(1, 100))
+def test_what_was_read_stays_and_only_what_is_new_is_read(cut: Cut, total: int, more: int) -> None:
+    before, after = cut.spans(total), cut.spans(total + more)
+    growth = cut.growth(total, total + more)
+    assert after[: len(before) - 1] == before[:-1]
+    held = [*before[:-1], (before[-1][0], growth.rest[1] if growth.rest else before[-1][1])]
+    assert [*held, *growth.whole, *((growth.last,) if growth.last else ())] == after
+    assert growth.rest is None or growth.rest[0] == total
+    assert all(end - start == cut.capacity for start, end in growth.whole)
+    assert growth.last is None or growth.last[1] - growth.last[0] < cut.capacity
+    read = [span for span in (growth.rest, *growth.whole, growth.last) if span]
+    assert sum(end - start for start, end in read) == cut.to_read(total, total + more)
 
 
 @settings(max_examples=25)
@@ -92,7 +95,7 @@ def test_reading_at_once_equals_appending(
         patched.setattr(parts, "READ_TOKENS_CPU", 2 * WINDOW)
         told: list[int] = []
         once = read(model, ids, cut, head=opening, told=told)
-        assert sum(told) - len(cut.starts(len(ids))) * head == cut.to_read(0, len(ids))
+        assert sum(told) - cut.parts(len(ids)) * head == cut.to_read(0, len(ids))
         memory, at = None, 0
         for length in lengths:
             told.clear()
@@ -100,15 +103,15 @@ def test_reading_at_once_equals_appending(
             longer = read(model, ids[at : at + length], cut, memory, head=opening, told=told)
             if memory is not None:
                 assert_close(state(memory), before, exactly=True)
-                fresh = len(cut.starts(at + length)) - (1 if at <= cut.capacity else cut.whole(at))
+                fresh = cut.parts(at + length) - cut.parts(at)
                 assert sum(told) - fresh * head == cut.to_read(at, at + length)
             memory, at = longer, at + length
     assert memory is not None
     assert_same_memory(memory, once)
     assert once.tokens == head + len(ids)
-    assert once.parts == len(cut.starts(len(ids)))
-    for row, start in enumerate(cut.starts(len(ids))):
-        part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start : start + cut.capacity]))
+    assert once.parts == cut.parts(len(ids))
+    for row, (start, end) in enumerate(cut.spans(len(ids))):
+        part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start:end]))
         assert_close(state(once.row(row)), state(model.feed(part).memory))
 
 
@@ -119,9 +122,9 @@ def test_appending_leaves_full_blocks_where_they_are_and_reads_only_what_is_new(
     memory = read(model, ids[:3990], cut)
     told: list[int] = []
     longer = read(model, ids[3990:], cut, memory, told=told)
-    assert len(memory.blocks) == 3
-    assert longer.blocks[:2] == memory.blocks[:2]
-    assert sum(told) == 16
+    assert [block.rows for block in memory.blocks] == [128, 128, 76, 1]
+    assert all(new is old for new, old in zip(longer.blocks[:2], memory.blocks[:2], strict=True))
+    assert sum(told) == 10 + 4 * (longer.parts - memory.parts)
 
 
 def test_a_memory_that_feed_made_is_not_cut_into_parts() -> None:
@@ -133,7 +136,7 @@ def test_a_memory_that_feed_made_is_not_cut_into_parts() -> None:
 def test_all_parts_can_be_fed_and_decoded_as_rows_of_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "BLOCK_ROWS", 2)
     model = beacon_model(window=WINDOW, ratio=RATIO)
-    memory = read(model, random_ids(1, 70)[0], Cut(16, 0))
+    memory = read(model, random_ids(1, 80)[0], Cut(16, 0))
     assert (memory.parts, len(memory.blocks)) == (5, 3)
     prompt = random_ids(5, 6, seed=1)
     fed = model.feed(prompt, memory)
@@ -143,3 +146,17 @@ def test_all_parts_can_be_fed_and_decoded_as_rows_of_one_memory(monkeypatch: pyt
         assert torch.allclose(fed.logits[row], alone.logits[0], atol=1e-4)
         assert_same_memory(BeaconMemory.stack([fed.memory.row(row)]), alone.memory)
         assert torch.equal(decoded[row], model.greedy(prompt[row], memory.row(row), max_new_tokens=4)[0])
+
+
+def test_a_last_part_that_is_shorter_is_asked_with_the_others_and_fed_alone() -> None:
+    model = beacon_model(window=WINDOW, ratio=RATIO)
+    memory = read(model, random_ids(1, 70)[0], Cut(16, 0))
+    assert [memory.row(row).tokens for row in range(5)] == [16, 16, 16, 16, 6]
+    prompt = random_ids(5, 6, seed=1)
+    decoded = model.greedy(prompt, memory, max_new_tokens=4)
+    for row in range(5):
+        assert torch.equal(decoded[row], model.greedy(prompt[row], memory.row(row), max_new_tokens=4)[0])
+    with pytest.raises(InputError, match="shorter"):
+        model.feed(prompt, memory)
+    with pytest.raises(InputError, match="different places"):
+        BeaconMemory.stack([memory.row(0), memory.row(4)])

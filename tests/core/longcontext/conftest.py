@@ -141,10 +141,12 @@ def assert_same_reply(
 
 
 def state(memory: LongContextMemory) -> list[torch.Tensor]:
-    """All that a memory holds, over its parts: keys and values of each group, [L, B, H, T, D] each."""
+    """All that a memory holds, row by row: keys and values of each group, [L, 1, H, T, D] each."""
     return [
-        torch.cat([getattr(block.kept[number], kind) for block in memory.blocks], dim=1)
-        for number in range(len(memory.blocks[0].kept))
+        getattr(entries, kind)[:, row : row + 1]
+        for block in memory.blocks
+        for row in range(block.rows)
+        for entries in block.kept
         for kind in ("keys", "values")
     ]
 

@@ -157,7 +157,7 @@ def test_rows_can_be_taken_apart() -> None:
         assert torch.equal(model.greedy(prompt[row], memory.row(row), max_new_tokens=6)[0], together[row])
     with pytest.raises(InputError, match="Row 3"):
         memory.row(3)
-    with pytest.raises(InputError, match="one block"):
+    with pytest.raises(InputError, match="one or more"):
         LongContextMemory((), 0)
 
 

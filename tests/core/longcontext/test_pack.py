@@ -65,12 +65,13 @@ def test_parts_are_loaded_as_parts_and_appended_to(tmp_path: Path) -> None:
     "change",
     [
         {"format": 2},
-        {"rows": [2]},
-        {"rows": []},
-        {"rows": "x"},
-        {"row_tokens": 50},
-        {"row_tokens": 0},
-        {"row_tokens": 100_000, "tokens": 100_000},
+        {"blocks": [{"rows": 2, "tokens": 21}]},
+        {"blocks": []},
+        {"blocks": "x"},
+        {"blocks": [{"rows": 1, "tokens": 50}]},
+        {"blocks": [{"rows": 1, "tokens": 0}]},
+        {"blocks": [{"rows": 1, "tokens": 100_000}], "tokens": 100_000},
+        {"blocks": [{"rows": 1, "tokens": 21}] * 2},
         {"tokens": 3},
         {"capacity": 16, "overlap": 0},
         {"capacity": 448, "overlap": 56},
@@ -83,7 +84,7 @@ def test_a_header_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
         model.unpack(tensors, {**header, **change})
 
 
-@pytest.mark.parametrize("name", ["format", "row_tokens", "tokens", "rows", "capacity"])
+@pytest.mark.parametrize("name", ["format", "tokens", "blocks", "capacity"])
 def test_a_header_that_lacks_a_value_is_refused(name: str) -> None:
     model = LongContextModel(causal_model())
     tensors, header = model.pack(model.feed(random_ids(1, 21)).memory)
@@ -95,10 +96,10 @@ def test_tensors_of_another_shape_and_missing_ones_are_refused_by_name() -> None
     model = LongContextModel(causal_model())
     tensors, header = model.pack(model.feed(random_ids(1, 21)).memory)
     with pytest.raises(StoreError, match=r"group.0.keys.*None"):
-        model.unpack({name: value for name, value in tensors.items() if name != "group.0.keys"}, header)
-    with pytest.raises(StoreError, match=r"group.0.values"):
-        model.unpack({**tensors, "group.0.values": tensors["group.0.values"][:1]}, header)
-    with pytest.raises(StoreError, match=r"group.0.keys"):
+        model.unpack({name: value for name, value in tensors.items() if name != "0.group.0.keys"}, header)
+    with pytest.raises(StoreError, match=r"0.group.0.values"):
+        model.unpack({**tensors, "0.group.0.values": tensors["0.group.0.values"][:1]}, header)
+    with pytest.raises(StoreError, match=r"0.group.0.keys"):
         LongContextModel(causal_model(num_hidden_layers=2)).unpack(tensors, header)
 
 

@@ -53,7 +53,7 @@ def test_reading_at_once_equals_appending_and_every_part_is_read_as_alone(
         patched.setattr(parts, "BLOCK_ROWS", rows)
         told: list[int] = []
         once = read(ids, None, told)
-        assert sum(told) - len(cut.starts(len(ids))) * head == cut.to_read(0, len(ids))
+        assert sum(told) - cut.parts(len(ids)) * head == cut.to_read(0, len(ids))
         memory, at = None, 0
         for length in lengths:
             before: list[torch.Tensor] = snapshot(memory) if memory is not None else []
@@ -64,9 +64,9 @@ def test_reading_at_once_equals_appending_and_every_part_is_read_as_alone(
     assert memory is not None
     assert_same_memory(memory, once)
     assert once.tokens == head + len(ids)
-    assert once.parts == len(cut.starts(len(ids)))
-    for row, start in enumerate(cut.starts(len(ids))):
-        part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start : start + capacity]))
+    assert once.parts == cut.parts(len(ids))
+    for row, (start, end) in enumerate(cut.spans(len(ids))):
+        part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start:end]))
         assert_close(state(once.row(row)), state(model.feed(part).memory))
 
 
@@ -77,12 +77,12 @@ def test_a_text_longer_than_the_model_is_read_in_parts_and_asked_together() -> N
     memory = model.memorize(text)
     assert (memory.parts, memory.tokens, memory.row_tokens) == (4, 301, 96)
     together = model.recollect(["what", "and who"], memory, kind="span", max_new_tokens=8)
-    starts = Cut(95, 12).starts(300)
+    spans = Cut(95, 12).spans(300)
     for question, said in zip(["what", "and who"], together, strict=True):
         assert sorted(found.part for found in said) == [0, 1, 2, 3]
         assert [found.score for found in said] == sorted((found.score for found in said), reverse=True)
         for found in said:
-            part = text[starts[found.part] : starts[found.part] + 95]
+            part = text[slice(*spans[found.part])]
             ((alone,),) = model.recollect([question], model.memorize(part), kind="span", max_new_tokens=8)
             assert found.text == alone.text
             assert found.score == pytest.approx(alone.score, abs=1e-4)

@@ -1,0 +1,81 @@
+"""A corpus that outgrows one memory: forty documents over several, asked together, on the bundled model."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from memorag_core import BeaconModel, Document, MemoRAG
+from memorag_core.models import bundled_path
+from memorag_core.training.worlds import generate_world
+
+DOCUMENTS, MEMORIES = 40, 4
+CAPACITY = 1280  # ten documents, each filled up to a window of 128
+
+
+@pytest.fixture(scope="module")
+def model() -> BeaconModel:
+    return BeaconModel.from_pretrained(bundled_path(), device="cpu", capacity=CAPACITY, overlap=0)
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[str, int]:
+    """Questions that name what they ask of, and the document that answers each."""
+    return {
+        f"What is the name of the ship that {captain} sails?": number
+        for number, captain in enumerate(_captains())
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(model: BeaconModel) -> MemoRAG:
+    documents = [
+        Document(f"{_world(number)} {captain} sails the {_ship(number)}.", id=str(number))
+        for number, captain in enumerate(_captains())
+    ]
+    return MemoRAG(model, progress=False).memorize(documents)
+
+
+def _world(number: int) -> str:
+    return generate_world(random.Random(number), split="test", characters=90).text
+
+
+def _captains() -> list[str]:
+    draw = random.Random(7)
+    return ["".join(draw.choice("bdfgklmnprstvz") + draw.choice("aeiou") for _ in range(3)).title()
+            for _ in range(DOCUMENTS)]  # fmt: skip
+
+
+def _ship(number: int) -> str:
+    return f"{_captains()[-1 - number][::-1]} Rose".title()
+
+
+def test_forty_documents_lie_in_four_memories(corpus: MemoRAG) -> None:
+    assert corpus.memory.parts == MEMORIES
+    assert len(corpus.documents) == DOCUMENTS
+
+
+def test_asking_all_memories_together_equals_asking_each_by_itself(
+    corpus: MemoRAG, model: BeaconModel, asked: dict[str, int]
+) -> None:
+    questions = list(asked)[::5]
+    together = model.recollect(questions, corpus.memory, kind="span")
+    for part in range(MEMORIES):
+        alone = model.recollect(questions, corpus.memory.row(part), kind="span")
+        for all_parts, (one,) in zip(together, alone, strict=True):
+            (same,) = (said for said in all_parts if said.part == part)
+            assert same.text == one.text
+            assert same.score == pytest.approx(one.score, abs=1e-4)
+
+
+def test_the_clue_comes_from_the_memory_that_holds_its_document_and_finds_it(
+    corpus: MemoRAG, asked: dict[str, int]
+) -> None:
+    right_part = right_document = 0
+    for question, number in asked.items():
+        best = corpus.clues(question, kinds=["span"])[0]
+        right_part += best.part == number * MEMORIES // DOCUMENTS
+        right_document += corpus.retrieve(question, k=1)[0].chunk.document_id == str(number)
+    assert right_part >= DOCUMENTS // 2  # one in four by chance
+    assert right_document == DOCUMENTS
