@@ -98,7 +98,7 @@ class ClueSettings:
 class RetrievalSettings:
     """How the rankings of the question and of the clues become one.
 
-    The weights are those of one ranked list: three span clues of weight 0.1 count 0.3 together.
+    The weights are those of the ranked list of the best clue of its kind, before its belief is counted in.
 
     Attributes:
         k: Pieces of evidence. 4 chunks of the default size are about 800 tokens of prompt.
@@ -116,13 +116,15 @@ class RetrievalSettings:
         answer_weight: Weight of a draft answer.
         key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
         expansion: What a clue asks. Its weight is shared by its lists, so that "both" makes no clue louder.
+        decay: What each further clue of a kind weighs, of the one before. A memory says first what it is
+            surest of, and tends to go on when it has nothing more to say; 1 counts all alike.
         confidence: A clue's weight is multiplied by exp(``confidence * score``): the geometric mean of its
             tokens' probabilities, to this power. What the memory hardly believed counts for less; 0 leaves
             belief out.
 
     Raises:
         InputError: A whole number below 1, a constant below 0, a weight below 0, not finite, or all weights
-            0; an unknown expansion.
+            0; a decay above 1; an unknown expansion.
     """
 
     k: int = 4
@@ -134,7 +136,8 @@ class RetrievalSettings:
     answer_weight: float = 0.1
     key_point_weight: float = 1.0
     expansion: Expansion = "separate"
-    confidence: float = 2.0
+    decay: float = 0.5
+    confidence: float = 4.0
 
     def __post_init__(self) -> None:
         if self.expansion not in get_args(Expansion):
@@ -143,6 +146,11 @@ class RetrievalSettings:
                 f"{', '.join(get_args(Expansion))}."
             )
         _check_number("RetrievalSettings.confidence", self.confidence, remedy="0 leaves belief out.")
+        _check_number("RetrievalSettings.decay", self.decay, remedy="1 counts all clues alike.")
+        if self.decay > 1:
+            raise InputError(
+                f"RetrievalSettings.decay is {self.decay!r}; expected 0 to 1. 1 counts all clues alike."
+            )
         _check_whole("RetrievalSettings.k", self.k, least=1, remedy="Give how many chunks to return (4).")
         _check_whole(
             "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."

@@ -247,12 +247,12 @@ def _fusion(options: argparse.Namespace) -> Fusion:
         chosen["rrf_constant"] = options.constant
     if options.expansion is not None:
         chosen["expansion"] = options.expansion
-    if options.confidence is not None:
-        chosen["confidence"] = options.confidence
+    for name in ("decay", "confidence"):
+        if (value := getattr(options, name)) is not None:
+            chosen[name] = value
     return Fusion(
         settings=RetrievalSettings(**chosen),
         kinds=tuple(options.kinds),
-        per_kind=options.use_per_kind,
     )
 
 
@@ -338,9 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     fusion.add_argument(
         "--confidence", type=float, help="the power of how sure the memory was of a clue; 0 leaves it out"
     )
-    fusion.add_argument(
-        "--use-per-kind", type=int, help="clues used of each kind (default: all that were kept)"
-    )
+    fusion.add_argument("--decay", type=float, help="what each further clue weighs of the one before")
     fusion.add_argument("--constant", type=float, help="of reciprocal rank fusion")
     for kind in ("question", "span", "query", "answer"):
         fusion.add_argument(f"--{kind}-weight", type=float, metavar="W")

@@ -34,28 +34,20 @@ class Fusion:
     Attributes:
         settings: weights, constant, depth and what clues ask; ``k`` is the suite's.
         kinds: the kinds of clue that are used.
-        per_kind: how many of each, best first; None for all that were kept.
     """
 
     settings: RetrievalSettings = field(default_factory=RetrievalSettings)
     kinds: tuple[ClueKind, ...] = CLUE_KINDS
-    per_kind: int | None = None
 
     def chosen(self, clues: Iterable[Clue]) -> tuple[Clue, ...]:
         """The clues that are used."""
-        counts = dict.fromkeys(self.kinds, 0)
-        used = []
-        for clue in clues:
-            if clue.kind in counts and (self.per_kind is None or counts[clue.kind] < self.per_kind):
-                counts[clue.kind] += 1
-                used.append(clue)
-        return tuple(used)
+        return tuple(clue for clue in clues if clue.kind in self.kinds)
 
     def __str__(self) -> str:
         asking: tuple[ClueKind | Literal["question"], ...] = ("question", *self.kinds)
         weights = ", ".join(f"{kind} {self.settings.weight(kind):g}" for kind in asking)
         return (
-            f"{self.settings.expansion}, {weights}, {self.per_kind or 'all'} per kind, constant "
+            f"{self.settings.expansion}, {weights}, decay {self.settings.decay:g}, constant "
             f"{self.settings.rrf_constant:g}, confidence {self.settings.confidence:g}"
         )
 

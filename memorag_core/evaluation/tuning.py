@@ -22,7 +22,7 @@ from memorag_core.records import ClueKind
 
 
 def fusion_grid(base: Fusion) -> tuple[Fusion, ...]:
-    """The fusions that tuning tries: what clues ask, how loud, how many, and how steeply ranks count."""
+    """The fusions that tuning tries: what clues ask, how loud, how they fade, how steeply ranks count."""
     expansions: tuple[Expansion, ...] = get_args(Expansion)
     kinds_used: tuple[tuple[ClueKind, ...], ...] = (
         ("span",),
@@ -30,8 +30,8 @@ def fusion_grid(base: Fusion) -> tuple[Fusion, ...]:
         ("span", "query", "answer"),
     )
     fusions = []
-    for expansion, confidence, loudness, per_kind, constant, kinds in product(
-        expansions, (0.0, 2.0, 8.0, 20.0), (0.1, 0.5, 2.0, 4.0), (1, None), (5.0, 60.0), kinds_used
+    for expansion, confidence, loudness, decay, constant, kinds in product(
+        expansions, (0.0, 2.0, 4.0, 8.0), (0.1, 0.5, 1.0, 2.0), (0.0, 0.5, 1.0), (5.0, 60.0), kinds_used
     ):
         settings = replace(
             base.settings,
@@ -41,9 +41,10 @@ def fusion_grid(base: Fusion) -> tuple[Fusion, ...]:
             query_weight=loudness,
             answer_weight=loudness,
             expansion=expansion,
+            decay=decay,
             confidence=confidence,
         )
-        fusions.append(replace(base, settings=settings, kinds=kinds, per_kind=per_kind))
+        fusions.append(replace(base, settings=settings, kinds=kinds))
     return tuple(fusions)
 
 

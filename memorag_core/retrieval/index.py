@@ -7,6 +7,7 @@ from, nor what is done with the evidence.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan
@@ -203,9 +204,14 @@ class EvidenceIndex:
 def _asks(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> Iterator[_Ask]:
     """The queries of one request, the question's first."""
     yield _Ask(question, question, "question", settings.weight("question"))
+    places: Counter[ClueKind] = Counter()
     for clue in clues:
+        if not clue.text.strip():
+            continue
         weight = settings.weight(clue.kind) * _belief(clue, settings.confidence)
-        if weight == 0 or not clue.text.strip():
+        weight *= settings.decay ** places[clue.kind]
+        places[clue.kind] += 1
+        if weight == 0:
             continue
         alone = _Ask(clue.text, clue.text, clue.kind, weight)
         joined = replace(alone, text=f"{question}\n{clue.text}", suffix=_WITH_QUESTION)

@@ -54,10 +54,10 @@ def test_without_clues_or_kinds_every_fusion_is_the_question_alone(worlds: Suite
     assert measure(worlds, true_clues(worlds), Fusion(kinds=("answer",))) == alone
 
 
-def test_a_fusion_uses_the_first_clues_of_its_kinds() -> None:
+def test_a_fusion_uses_the_clues_of_its_kinds() -> None:
     kinds: tuple[ClueKind, ...] = ("span", "span", "answer", "query")
     clues = tuple(Clue(str(number), kind) for number, kind in enumerate(kinds))
-    assert [clue.text for clue in Fusion(kinds=("span", "query"), per_kind=1).chosen(clues)] == ["0", "3"]
+    assert [clue.text for clue in Fusion(kinds=("span", "query")).chosen(clues)] == ["0", "1", "3"]
     assert Fusion().chosen(clues) == clues
 
 

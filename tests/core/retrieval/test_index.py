@@ -90,13 +90,21 @@ def test_the_question_alone_gives_the_order_of_bm25_and_then_the_rest_of_the_cor
     assert [bool(piece.hits) for piece in found] == [True] * len(first) + [False] * len(rest)
 
 
-@given(st.data(), corpora, questions, clue_lists, expansions)
-def test_the_order_of_the_clues_does_not_matter(
-    data: st.DataObject, texts: list[str], question: str, clues: list[Clue], expansion: Expansion
+@given(st.data(), corpora, questions, clue_lists, expansions, st.booleans())
+def test_only_the_order_within_a_kind_matters_and_none_without_decay(
+    data: st.DataObject,
+    texts: list[str],
+    question: str,
+    clues: list[Clue],
+    expansion: Expansion,
+    decays: bool,
 ) -> None:
     index = EvidenceIndex.build(chunks_of(texts), HashedWords())
     shuffled = data.draw(st.permutations(clues))
-    settings = RetrievalSettings(expansion=expansion)
+    if decays:  # the kinds mixed otherwise, each in its own order
+        left = {kind: iter([clue for clue in clues if clue.kind == kind]) for kind in CLUE_KINDS}
+        shuffled = [next(left[clue.kind]) for clue in shuffled]
+    settings = RetrievalSettings(expansion=expansion, decay=0.5 if decays else 1.0)
     once, again = (index.retrieve(question, some, k=1, settings=settings) for some in (clues, shuffled))
     assert [(p.chunk, p.score) for p in once] == [(p.chunk, p.score) for p in again]
 
@@ -176,6 +184,18 @@ def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
         for expansion in EXPANSIONS
     ]
     assert scores == pytest.approx([0.5 / 61] * 3)
+
+
+def test_each_further_clue_of_a_kind_weighs_less_by_the_decay() -> None:
+    index = EvidenceIndex.build(chunks_of(["lantern", "harbour", "clock"]))
+    settings = RetrievalSettings(question_weight=0, span_weight=1, query_weight=1, decay=0.25, rrf_constant=0)
+    clues = [Clue(text, "span") for text in ("clock", "harbour", "lantern")] + [Clue("harbour", "query")]
+    found = index.retrieve("?", clues, k=3, settings=settings)
+    assert [(piece.chunk.text, piece.score) for piece in found] == [
+        ("harbour", 1.25),
+        ("clock", 1.0),
+        ("lantern", 0.0625),
+    ]
 
 
 def test_with_confidence_a_clue_weighs_as_much_as_the_memory_believed_it() -> None:
