@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StoreError,
         UnsupportedModelError,
     )
+    from memorag_core.hosted import HostedModel
     from memorag_core.longcontext import LongContextModel
     from memorag_core.pipeline import MemoRAG
     from memorag_core.protocols import Embedder, Generate, Memory, MemoryModel
@@ -53,6 +54,7 @@ __all__ = [
     "Evidence",
     "Generate",
     "Hit",
+    "HostedModel",
     "InputError",
     "LongContextModel",
     "MemoRAG",
@@ -79,6 +81,7 @@ _HOMES = {
         "StoreError",
         "UnsupportedModelError",
     ),
+    "hosted": ("HostedModel",),
     "longcontext": ("LongContextModel",),
     "pipeline": ("MemoRAG",),
     "protocols": ("Embedder", "Generate", "Memory", "MemoryModel"),

@@ -22,7 +22,7 @@ ADAPTERS = ("langchain_memorag", "llama_index_memorag")
 
 # Every module of the core stands on one floor, or outside. A new module is written in here first.
 VALUES = frozenset({"errors", "records", "protocols", "config", "prompts"})
-SHARED = frozenset({"tokens", "llm", "keyvalues", "cut"})
+SHARED = frozenset({"tokens", "llm", "keyvalues", "cut", "readtext"})
 STAGES = frozenset(
     {
         "text",
@@ -44,7 +44,7 @@ OUTSIDE = frozenset({"cli", "training", "evaluation"})
 # What stands below each part: all that it may import of the core, beside itself.
 BELOW = {
     **dict.fromkeys(VALUES, VALUES),
-    **dict.fromkeys(SHARED, VALUES),
+    **dict.fromkeys(SHARED, VALUES | SHARED),
     **dict.fromkeys(STAGES, VALUES | SHARED),
     **dict.fromkeys(PIPELINE, VALUES | SHARED | STAGES),
     **dict.fromkeys(OUTSIDE, VALUES | SHARED | STAGES | PIPELINE),

@@ -1,0 +1,283 @@
+"""The hosted memory model: keeps the text, and has an LLM behind an API read it with every question.
+
+In: an LLM, texts, questions. Out: memories, and what the LLM recalled. The front of this package; it knows
+nothing of clues, chunks or retrieval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from memorag_core.errors import InputError, NothingMemorizedError
+from memorag_core.hosted.memory import HostedMemory
+from memorag_core.hosted.pack import pack, unpack
+from memorag_core.hosted.pieces import Piece, cut_pieces
+from memorag_core.llm import CONCURRENCY, LLM, CountTokens, Request, Turn, Usage
+from memorag_core.prompts import PromptSet, load_prompts
+from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+
+CAPACITY = 100_000
+"""Tokens of text in one prompt: most hosted models read 128K; the rest is for requests and bad estimates."""
+
+LEAST_CAPACITY = 64
+"""Tokens: no fewer than a long sentence."""
+
+CACHED_FROM = 1024
+"""Tokens of a prompt below which providers cache nothing, so that nobody need wait for a first request."""
+
+SEPARATOR = "\n\n"
+"""What stands between two documents."""
+
+_AFTER_FAILURE = (
+    "The memory is as it was and can be asked again; replies that had come are not kept. If the prompt was "
+    "too long, read with a smaller capacity."
+)
+
+
+class HostedModel:
+    """An LLM behind an API as a memory model: no GPU, no download, nothing computed while reading.
+
+    The memory is the text, in parts of at most ``capacity`` tokens. A question takes a request for each part,
+    with the part in the prompt. All prompts for a part are the same up to the request at their end, so a
+    provider that caches prompts reads the part once; with several questions, the first one of a part is
+    answered before the others are sent, so that they find it in the cache.
+
+    Replies carry no probabilities, so each ``Recollection`` has the score 0.0: what the model believes of it
+    is unknown.
+
+    Args:
+        llm: a chat model of LangChain, an LLM of LlamaIndex, or a function from a prompt to a text; see
+            ``memorag_core.llm.LLM``. Retries, rate limits and timeouts are set on it.
+        name: what saved memories are checked against; None for the model's name as the client says it.
+        capacity: tokens of text that stand in one prompt, 64 or more. What the prompt set, the question and
+            the reply take comes on top.
+        overlap: tokens that neighbouring parts may share, at most half of the capacity. "auto" is a 32nd of
+            it: some pages, for parts end with sentences, and what is shared is paid for twice.
+        concurrency: the most requests in flight at once, over all threads that ask.
+        prompts: how the model is asked; None takes the shipped prompt set of the language.
+        count_tokens: counts the tokens of a text, to cut parts and where the client reports no usage. None
+            estimates: a token for every 4 bytes of UTF-8.
+
+    Raises:
+        InputError: an LLM of unknown shape, or a capacity, overlap or concurrency that cannot be used.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        *,
+        name: str | None = None,
+        capacity: int = CAPACITY,
+        overlap: int | Literal["auto"] = "auto",
+        concurrency: int = CONCURRENCY,
+        prompts: PromptSet | None = None,
+        count_tokens: CountTokens | None = None,
+    ) -> None:
+        self._llm = LLM(llm, name=name, concurrency=concurrency, count_tokens=count_tokens)
+        if not _whole(capacity) or capacity < LEAST_CAPACITY:
+            raise InputError(
+                f"The capacity is {capacity!r}; expected the tokens of text in one prompt, {LEAST_CAPACITY} "
+                "or more. Give what the model reads at once, less some thousands."
+            )
+        shared = capacity // 32 if overlap == "auto" else overlap
+        if not _whole(shared) or not 0 <= shared <= capacity // 2:
+            raise InputError(
+                f"The overlap is {overlap!r}; expected 0 to {capacity // 2} tokens, half of the capacity."
+            )
+        self.capacity = capacity
+        self.overlap = shared
+        self.prompts = prompts
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._llm.name
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far, over all memories and threads."""
+        return self._llm.usage
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON-able identity of model, prompts and parts, for a saved memory to be checked against.
+
+        The shipped prompts count as one set: their wording may improve, and a memory is still the same text.
+        """
+        return {
+            "kind": "hosted",
+            "model": self.name,
+            "prompts": _digest(self.prompts) if self.prompts is not None else None,
+            "capacity": self.capacity,
+            "overlap": self.overlap,
+        }
+
+    def memorize(
+        self,
+        text_or_documents: str | Document | Sequence[str | Document],
+        memory: HostedMemory | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> HostedMemory:
+        """Cut text into parts; no request is sent.
+
+        Reading documents at once or one after the other, each time continuing the memory, gives the same
+        memory.
+
+        Args:
+            text_or_documents: a text, a document, or several.
+            memory: what was read before, to be continued; it stays as it is.
+            progress: has no effect, for a million tokens take less than a second.
+
+        Raises:
+            InputError: no text, an empty text, one that is no Unicode, or a memory of another model.
+        """
+        pieces: list[Piece] = []
+        for text in _texts(text_or_documents):
+            between = SEPARATOR if pieces or memory is not None else ""
+            pieces += self._pieces(between + text)
+        if memory is None:
+            return HostedMemory(tuple(pieces), self.capacity, self.overlap)
+        self._check(memory)
+        return memory.grown(pieces)
+
+    def recollect(
+        self,
+        questions: Sequence[str],
+        memory: HostedMemory | None,
+        *,
+        kind: ClueKind,
+        language: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> tuple[tuple[Recollection, ...], ...]:
+        """Ask questions for one kind of clue: a request for each question and part.
+
+        Args:
+            questions: one or more.
+            memory: what was read; it stays as it is.
+            kind: what to ask for.
+            language: of the prompts, such as "en" or "zh"; a model with prompts of its own uses those.
+            max_new_tokens: the longest reply. It reaches chat models of LangChain that have a ``max_tokens``;
+                for others, and with None, what is set on the LLM holds.
+
+        Returns:
+            For each question what every part said, in the order of the parts; ``tokens`` are those of the
+            reply.
+
+        Raises:
+            NothingMemorizedError: there is no memory.
+            InputError: an empty question, or a kind of request that the prompts do not have.
+            MemoRAGError: the client gave up on a request; its error is the cause. The memory is as it was.
+        """
+        if memory is None:
+            raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
+        self._check(memory)
+        if kind not in CLUE_KINDS:
+            raise InputError(f"The kind of clue is {kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
+        if isinstance(questions, str):
+            raise InputError("The questions are one text; expected a list of questions, such as [question].")
+        if max_new_tokens is not None and (not _whole(max_new_tokens) or max_new_tokens < 1):
+            raise InputError(f"max_new_tokens is {max_new_tokens!r}; expected 1 or more.")
+        prompts = self.prompts if self.prompts is not None else load_prompts(language)
+        for question in questions:
+            if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
+                raise InputError(f"The question is {question!r}; expected a text with words.")
+        said = self._llm.ask(
+            [_requests(prompts, memory, part, kind, questions) for part in range(memory.parts)],
+            after_failure=_AFTER_FAILURE,
+            first_alone=memory.tokens >= CACHED_FROM,
+            max_new_tokens=max_new_tokens,
+        )
+        return tuple(
+            tuple(
+                Recollection(reply.text, 0.0, part, reply.output_tokens, reply.finished)
+                for part, reply in enumerate(replies[number] for replies in said)
+            )
+            for number in range(len(questions))
+        )
+
+    def pack(self, memory: HostedMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The memory as (arrays by name, JSON-able header), for a store."""
+        self._check(memory)
+        return pack(memory)
+
+    def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> HostedMemory:
+        """The inverse of ``pack``.
+
+        Raises:
+            StoreError: they do not fit this model's capacity and overlap, or each other.
+        """
+        return unpack(tensors, header, capacity=self.capacity, overlap=self.overlap)
+
+    def _pieces(self, text: str) -> tuple[Piece, ...]:
+        # A 32nd of a part, so that little of it stays empty before a long line that does not fit.
+        longest = max(self.capacity // 32, LEAST_CAPACITY)
+        return cut_pieces(text, self._llm.count_tokens, longest=longest)
+
+    def _check(self, memory: object) -> None:
+        if not isinstance(memory, HostedMemory):
+            raise InputError(
+                f"The memory is a {type(memory).__name__}; expected what memorize() of a HostedModel gave."
+            )
+        if (memory.capacity, memory.overlap) != (self.capacity, self.overlap):
+            raise InputError(
+                f"The memory has parts of {memory.capacity} tokens with an overlap of {memory.overlap}; the "
+                f"model is set to {self.capacity} and {self.overlap}. Use a model of the same settings, or "
+                "memorize the text again."
+            )
+
+
+def _requests(
+    prompts: PromptSet, memory: HostedMemory, part: int, kind: ClueKind, questions: Sequence[str]
+) -> tuple[Request, ...]:
+    """The prompts for a part: the same up to the request at the end."""
+    context = prompts.context_parts(memory.text(part)).text
+    place = f" in part {part + 1} of {memory.parts}" if memory.parts > 1 else ""
+    return tuple(
+        Request(
+            _turns(prompts, context, prompts.render(kind, question)),
+            f"the request for {kind!r}{place}, question {question[:60]!r}",
+        )
+        for question in questions
+    )
+
+
+def _turns(prompts: PromptSet, context: str, request: str) -> tuple[Turn, ...]:
+    if not prompts.chat:  # the templates hold all there is between them
+        return (Turn("user", context + prompts.reply + request),)
+    if not prompts.reply:  # many providers refuse two turns of one role in a row
+        return (Turn("user", f"{context}\n\n{request}"),)
+    return Turn("user", context), Turn("assistant", prompts.reply), Turn("user", request)
+
+
+def _digest(prompts: PromptSet) -> str:
+    return hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
+
+
+def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:
+    items = [given] if isinstance(given, str | Document) else given
+    if not isinstance(items, Sequence):
+        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
+    if not items:
+        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
+    texts = [item.text if isinstance(item, Document) else item for item in items]
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(
+                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Document {place} is no Unicode text: {error}. Read the file with the right encoding."
+            ) from error
+    return texts
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
