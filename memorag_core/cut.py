@@ -10,7 +10,9 @@ once or in pieces gives the same parts.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeAlias
 
 Span: TypeAlias = tuple[int, int]
@@ -58,6 +60,12 @@ class Cut:
         starts = (part * self.stride for part in range(self.parts(total)))
         return [(start, min(start + self.capacity, total)) for start in starts]
 
+    def holding(self, start: int, end: int, total: int) -> range:
+        """The parts that hold any of the tokens from ``start`` to ``end``."""
+        first = max(0, -((self.capacity - 1 - start) // self.stride))
+        last = max(first, (end - 1) // self.stride)
+        return range(min(first, self.parts(total) - 1), min(last + 1, self.parts(total)))
+
     def growth(self, read: int, total: int) -> Growth:
         """What to read when a text of ``read`` tokens has grown to ``total``."""
         spans = self.spans(total)
@@ -70,3 +78,26 @@ class Cut:
     def to_read(self, read: int, total: int) -> int:
         """Tokens to run when a text of ``read`` tokens has grown to ``total``."""
         return total - read + (self.parts(total) - self.parts(read)) * self.overlap
+
+
+def alike(
+    rows: range, wanted: Sequence[Collection[int] | None]
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """Rows side by side that the same questions are put to.
+
+    Args:
+        rows: parts that lie in one block.
+        wanted: for each question the parts it is put to; None for all.
+
+    Yields:
+        The first row and the one after the last, counted from the block's first, and the questions' numbers;
+        rows that nobody asks are left out.
+    """
+
+    def asked(part: int) -> tuple[int, ...]:
+        return tuple(number for number, parts in enumerate(wanted) if parts is None or part in parts)
+
+    for questions, run in groupby(rows, key=asked):
+        parts = list(run)
+        if questions:
+            yield parts[0] - rows.start, parts[-1] + 1 - rows.start, questions

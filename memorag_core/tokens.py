@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from memorag_core.errors import CheckpointError, InputError
 from memorag_core.prompts import PromptSet
+from memorag_core.readtext import MARKED, DocumentSpan
 from memorag_core.records import ClueKind
 
 PIECE = 100_000
@@ -124,8 +126,8 @@ class Tokens:
 
     def encode_documents(
         self, texts: Sequence[str], *, before: int, opening: int, fill: int | None
-    ) -> npt.NDArray[np.int64]:
-        """Documents as the ids that continue a stream, [T].
+    ) -> tuple[npt.NDArray[np.int64], tuple[DocumentSpan, ...]]:
+        """Documents as the ids that continue a stream, [T], and where each of them stands in it.
 
         Args:
             texts: one or more.
@@ -138,22 +140,26 @@ class Tokens:
             InputError: a text that has no tokens.
         """
         pieces: list[npt.NDArray[np.int64]] = []
+        spans: list[DocumentSpan] = []
         length = before
         between = self.encode_text(SEPARATOR)
         for text in texts:
-            encoded = self.encode_text(text)
+            encoded, marks = self._encode_marked(text)
             if not len(encoded):
                 raise InputError(
                     f"The tokenizer makes no tokens of the text {text[:40]!r}. Give a text with words."
                 )
             if fill is None and length > opening:
-                encoded = np.concatenate((between, encoded))
-            length += len(encoded)
+                pieces.append(between)
+                length += len(between)
+            start = length - opening
             pieces.append(encoded)
+            length += len(encoded)
             if fill is not None:
                 pieces.append(np.full(-length % fill, self.pad_id, dtype=np.int64))
                 length += len(pieces[-1])
-        return np.concatenate(pieces)
+            spans.append(DocumentSpan(start, length - opening, marks))
+        return np.concatenate(pieces), tuple(spans)
 
     def encode_opening(self, prompts: PromptSet) -> list[int]:
         """What stands before the context: the ids that begin the stream."""
@@ -191,6 +197,27 @@ class Tokens:
                 lines[-1].append(token)
         texts = (self._parsing.decode(line_ids, skip_special_tokens=True) for line_ids in lines)
         return "\n".join(text.strip() for text in texts).strip()
+
+    def _encode_marked(self, text: str) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
+        """Text as ids, and the characters at which every so many of them begin."""
+        pieces = list(_pieces(text))
+        ids: list[npt.NDArray[np.int64]] = []
+        marks: list[int] = []
+        tokens = start = 0
+        for piece, encoding in zip(
+            pieces, self._plain.encode_batch(pieces, add_special_tokens=False), strict=True
+        ):
+            ids.append(np.asarray(encoding.ids, dtype=np.int64))
+            marks += [
+                start + (encoding.token_to_chars(token) or (0, 0))[0]
+                for token in range(-tokens % MARKED, len(ids[-1]), MARKED)
+            ]
+            tokens += len(ids[-1])
+            start += len(piece)
+        if marks:
+            marks[0] = 0  # white space that the tokenizer drops belongs to the first token
+        # Offsets of normalized text can step back by a character; spans are looked up by bisection.
+        return np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64), tuple(accumulate(marks, max))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._parsing.encode(text, add_special_tokens=False).ids)

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from memorag_core.beacon.rotary import Rotary
 from memorag_core.beacon.windows import Stream
 from memorag_core.errors import InputError
 from memorag_core.keyvalues import KeyValues as KeyValues
 from memorag_core.keyvalues import Room as Room
+from memorag_core.readtext import ReadText
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +50,11 @@ class Block:
         """A view of some rows."""
         return Block(self.stream, self.slots.of_rows(start, stop), self.tail.of_rows(start, stop))
 
+    def closed(self, tokens: int) -> Block:
+        """A view of what the block was when its stream stood at the end of a window, ``tokens`` in."""
+        stream = Stream(self.stream.window, self.stream.ratio, tokens)
+        return Block(stream, self.slots.span(0, stream.slots), self.tail.span(0, 0))
+
     def unrotated(self, rotary: Rotary) -> Block:
         """A copy with keys as they were before rotary positions."""
         device = self.slots.keys.device
@@ -66,13 +71,12 @@ class BeaconMemory:
         blocks: the rows, in order; all at the same place of their streams, but the last part of a text that
             was cut, which may have come less far.
         tokens: raw tokens read; over all parts where a text was cut into parts, else of each row.
-        recent: the last token ids read, as many as parts share, for a model that cuts long texts into parts;
-            None where appending needs none.
+        text: what was read, for a memory of text; None where ``feed`` made or continued it.
     """
 
     blocks: tuple[Block, ...]
     tokens: int
-    recent: Tensor | None = field(default=None, repr=False)
+    text: ReadText | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         streams = [block.stream for block in self.blocks]

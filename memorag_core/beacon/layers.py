@@ -10,6 +10,7 @@ attached model computes what it computed before; ``detach`` puts back the very m
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,12 +58,15 @@ _PASS: ContextVar[BeaconPass | None] = ContextVar("beacon_pass", default=None)
 
 
 class BeaconLinear(nn.Module):
-    """A projection with a twin for beacons: ``base`` for raw positions, ``twin`` for beacon positions."""
+    """A projection with a twin for beacons: ``base`` for raw positions, ``twin`` for beacon positions.
+
+    A new twin holds no numbers yet; see ``copy_base``.
+    """
 
     def __init__(self, base: nn.Linear) -> None:
         super().__init__()
         self.base = base
-        # Copied below; initialising it at random first takes seconds in a large model.
+        # Initialising it at random takes seconds in a large model, for nothing.
         self.twin = nn.utils.skip_init(
             nn.Linear,
             base.in_features,
@@ -71,7 +75,6 @@ class BeaconLinear(nn.Module):
             device=base.weight.device,
             dtype=base.weight.dtype,
         )
-        self.twin.load_state_dict(base.state_dict())
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, N, in] -> [B, N, out], the last N - raw positions through the twin when a pass runs."""
@@ -92,6 +95,22 @@ def attach(model: PreTrainedModel, settings: BeaconSettings) -> None:
     """Give the model beacon parameters, initialised from its own (embedding of eos or bos, projections).
 
     Raises:
+        UnsupportedModelError: the architecture is not one of those supported, or it has no token to
+            initialise the embedding from.
+        InputError: beacons are attached already.
+    """
+    add_beacons(model, settings)
+    try:
+        copy_base(model, settings)
+    except UnsupportedModelError:
+        detach(model)
+        raise
+
+
+def add_beacons(model: PreTrainedModel, settings: BeaconSettings) -> None:
+    """Give the model beacon parameters that hold no numbers yet, on its device, which may be meta.
+
+    Raises:
         UnsupportedModelError: the architecture is not one of those supported.
         InputError: beacons are attached already.
     """
@@ -105,19 +124,41 @@ def attach(model: PreTrainedModel, settings: BeaconSettings) -> None:
     embeddings = cast(Tensor, model.get_input_embeddings().weight)
     # The original gives the row the base's padding index, so where that is 0 the row is never trained.
     padding = 0 if model.config.pad_token_id == 0 else None
-    row = nn.Embedding(
+    model.model.beacon_embed_tokens = nn.Embedding(
         1, embeddings.shape[1], padding_idx=padding, device=embeddings.device, dtype=embeddings.dtype
     )
-    token = _special_token(model, settings.embed_init)
-    with torch.no_grad():
-        row.weight.copy_(embeddings[token : token + 1])
-    model.model.beacon_embed_tokens = row
     for layer in model.model.layers:
         for name in settings.params:
             projection = f"{name}_proj"
             setattr(layer.self_attn, projection, BeaconLinear(getattr(layer.self_attn, projection)))
     original = model.config._attn_implementation
     model.config._attn_implementation = _attention_with_passes(original)
+
+
+@torch.no_grad()
+def copy_base(model: PreTrainedModel, settings: BeaconSettings) -> None:
+    """Let each twin start as a copy of its base, and the beacon embedding as that of eos or bos.
+
+    Raises:
+        UnsupportedModelError: the config names no such token, or one outside the vocabulary.
+    """
+    copy_embedding(model, settings)
+    for layer in model.model.layers:
+        for module in layer.self_attn.children():
+            if isinstance(module, BeaconLinear):
+                module.twin.load_state_dict(module.base.state_dict())
+
+
+@torch.no_grad()
+def copy_embedding(model: PreTrainedModel, settings: BeaconSettings) -> None:
+    """Let the beacon embedding start as that of eos or bos.
+
+    Raises:
+        UnsupportedModelError: the config names no such token, or one outside the vocabulary.
+    """
+    embeddings = cast(Tensor, model.get_input_embeddings().weight)
+    token = _special_token(model, settings.embed_init, len(embeddings))
+    model.model.beacon_embed_tokens.weight.copy_(embeddings[token : token + 1])
 
 
 def detach(model: PreTrainedModel) -> None:
@@ -141,6 +182,11 @@ def beacon_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             if isinstance(module, BeaconLinear):
                 for kind, parameter in module.twin.named_parameters():
                     yield f"model.layers.{index}.self_attn.beacon_{name}.{kind}", parameter
+
+
+def checkpoint_name(name: str) -> str:
+    """The name in a checkpoint of a parameter of an attached model."""
+    return re.sub(r"\.(\w_proj)\.twin\.", r".beacon_\1.", re.sub(r"\.(\w_proj)\.base\.", r".\1.", name))
 
 
 def run(
@@ -180,13 +226,18 @@ def _running(running: BeaconPass) -> Iterator[None]:
         _PASS.reset(token)
 
 
-def _special_token(model: PreTrainedModel, name: str) -> int:
+def _special_token(model: PreTrainedModel, name: str, vocabulary: int) -> int:
     token = getattr(model.config, f"{name}_token_id")
     if isinstance(token, (list, tuple)):
         token = token[0]
     if token is None:
         raise UnsupportedModelError(
             f"beacon_embed_init is {name!r} but the config has no {name}_token_id; set one of eos and bos."
+        )
+    if not 0 <= int(token) < vocabulary:
+        raise UnsupportedModelError(
+            f"beacon_embed_init is {name!r} but the config's {name}_token_id is {token}; expected one below "
+            f"the model's vocabulary of {vocabulary}."
         )
     return int(token)
 

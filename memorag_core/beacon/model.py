@@ -21,11 +21,14 @@ from transformers import PreTrainedModel
 from memorag_core.beacon.asking import Generated, generate
 from memorag_core.beacon.cache import BeaconMemory, Block
 from memorag_core.beacon.checkpoint import load_checkpoint
+from memorag_core.beacon.fitting import Fit
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.layers import is_attached
 from memorag_core.beacon.pack import identity, pack, unpack
 from memorag_core.beacon.parts import Cut, read_parts
-from memorag_core.beacon.reading import Progress, empty_block, read
+from memorag_core.beacon.placing import DeviceMap
+from memorag_core.beacon.quantized import Quantization, quantization_of
+from memorag_core.beacon.reading import empty_block, read
 from memorag_core.beacon.rotary import Rotary
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.usage import Usage
@@ -67,15 +70,20 @@ class BeaconModel:
     Args:
         model: a transformers model with beacons attached.
         settings: the settings it was attached with.
-        ratio: raw tokens for one memory slot in new memories; None for what ``usage`` names, else the first
-            of the trained ones. A memory keeps its ratio when it is continued.
+        ratio: raw tokens for one memory slot in new memories. "adapt" takes for each the smallest of the
+            trained ratios at which its text, a request and a reply fit the positions that the model was made
+            for. None for what ``usage`` names, else what the checkpoint asks for, the first of the trained
+            ones or "adapt". A memory keeps its ratio when it is continued.
         tokens: the tokenizer; without one, only ``feed`` and ``greedy`` can be used.
         usage: how the model wants to be used.
         stop: token ids that end a reply.
         capacity: tokens that one memory holds well, a multiple of the window; longer texts are read into
-            parts that are asked together. "auto" is what ``usage`` says, None is no limit.
+            parts that are asked together. "auto" is what ``usage`` says, None is no limit. Where the ratio
+            adapts, a part never holds more than the whole windows that fit the model's positions at its
+            memory's ratio, which is also what "auto" is if ``usage`` says nothing; with None, a text that
+            does not fit is refused.
         overlap: tokens that neighbouring parts share; "auto" is what ``usage`` says, or an eighth of a
-            capacity that was given here.
+            capacity that it does not name.
 
     Raises:
         InputError: a ratio, capacity or overlap that cannot be used, or a model without beacons.
@@ -86,7 +94,7 @@ class BeaconModel:
         model: PreTrainedModel,
         settings: BeaconSettings,
         *,
-        ratio: int | None = None,
+        ratio: int | Literal["adapt"] | None = None,
         tokens: Tokens | None = None,
         usage: Usage | None = None,
         stop: frozenset[int] = frozenset(),
@@ -102,8 +110,13 @@ class BeaconModel:
         self.tokens = tokens
         self._host = Host.of(model)
         self._stop = stop
+        self._fit = self._chosen_fit(ratio)
         self._start = self._empty_stream(ratio)
-        self._cut = self._chosen_cut(capacity, overlap)
+        self._cuts = {
+            each: self._chosen_cut(capacity, overlap, each)
+            for each in (self._fit.ratios if self._fit is not None else (self.ratio,))
+        }
+        self._cut = self._cuts[max(self._cuts)]
         if self.usage.pad_windows and tokens is not None and tokens.pad_id is None:
             raise InputError(
                 "memorag.json asks for filled windows, but the tokenizer has no pad token. Name one."
@@ -114,9 +127,11 @@ class BeaconModel:
         cls,
         name_or_path: str | os.PathLike[str],
         *,
-        ratio: int | None = None,
+        ratio: int | Literal["adapt"] | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        device_map: DeviceMap | None = None,
+        quantize: Quantization | None = None,
         capacity: int | Literal["auto"] | None = "auto",
         overlap: int | Literal["auto"] = "auto",
     ) -> BeaconModel:
@@ -127,15 +142,23 @@ class BeaconModel:
             ratio: see the class.
             device: "auto" takes a GPU if there is one.
             dtype: "auto" is the checkpoint's own on a GPU, float32 on a CPU.
+            device_map: instead of ``device``, as transformers has it: {"": "cuda:1"}, or "auto" for the GPU
+                with the most room. All of the model lies on one device.
+            quantize: hold the base projections in 8 ("int8") or 4 bits ("int4"), with the extra
+                ``quantized``. Memories of such a model are its own.
             capacity: see the class.
             overlap: see the class.
 
         Raises:
             CheckpointError: the files are missing, damaged, or do not fit together.
-            UnsupportedModelError: an architecture or setting that this package does not compute.
-            InputError: a ratio, capacity or overlap that cannot be used.
+            UnsupportedModelError: an architecture or setting that this package does not compute, or a device
+                map over several devices.
+            InputError: a ratio, device, capacity or overlap that cannot be used.
+            MissingExtraError: quantization without the extra.
         """
-        loaded = load_checkpoint(name_or_path, device=device, dtype=dtype)
+        loaded = load_checkpoint(
+            name_or_path, device=device, dtype=dtype, device_map=device_map, quantize=quantize
+        )
         return cls(
             loaded.model,
             loaded.settings,
@@ -159,8 +182,27 @@ class BeaconModel:
 
     @property
     def ratio(self) -> int:
-        """Raw tokens for one slot in new memories."""
+        """Raw tokens for one slot in new memories; where it adapts, in those of short texts and of feed()."""
         return self._start.ratio
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the ratio of a new memory follows from the length of its text."""
+        return self._fit is not None
+
+    def ratio_for(self, tokens: int) -> int:
+        """The ratio of a new memory of so many raw tokens, the opening and padding among them.
+
+        Where the ratio adapts and no memory holds that many, it is the smallest at which parts are as large
+        as they can be.
+        """
+        if self._fit is None:
+            return self.ratio
+        holds = {ratio: cut.capacity + len(self._opening) for ratio, cut in self._cuts.items() if cut}
+        if not holds:
+            return self._fit.ratio(tokens)
+        needed = min(tokens, max(holds.values()))
+        return min(ratio for ratio, most in holds.items() if most >= needed)
 
     @property
     def window(self) -> int:
@@ -169,15 +211,19 @@ class BeaconModel:
 
     @property
     def capacity(self) -> int | None:
-        """Tokens that one part of a memory holds; None for any number."""
+        """Tokens that a part of a memory holds; None for any number, the most where the ratio adapts."""
         return self._cut.capacity + len(self._opening) if self._cut is not None else None
 
     @cached_property
     def fingerprint(self) -> Mapping[str, Any]:
         """JSON-able identity of weights, tokenizer and settings, for a saved memory to be checked against."""
-        return identity(
+        same: dict[str, Any] = identity(
             self.model, self.settings, ratio=self.ratio, tokens=self.tokens, opening=self._opening
         )
+        quantization = quantization_of(self.model)
+        coded = {"quantization": quantization} if quantization is not None else {}
+        # A memory's own ratio is in its header.
+        return {**same, **coded, **({"ratio": "adapt"} if self.adapts else {})}
 
     # Tokens
 
@@ -264,27 +310,34 @@ class BeaconModel:
             progress: whether to show a bar; None shows it on terminals.
 
         Raises:
-            InputError: no text, an empty text, a model without tokenizer, or a memory of several rows that
-                are not parts of one text.
+            InputError: no text, an empty text, a model without tokenizer, or a memory that ``feed`` made.
         """
         tokens = self._tokenizer()
         texts = _texts(text_or_documents)
-        if memory is not None and memory.recent is None and memory.parts > 1:
-            raise InputError(
-                f"The memory has {memory.parts} rows that feed() made; text continues a memory of one row, "
-                "or of the parts of one text. Take one with memory.row(i)."
-            )
-        ids = tokens.encode_documents(
+        ids, documents = tokens.encode_documents(
             texts,
             before=memory.tokens if memory is not None else len(self._opening),
             opening=len(self._opening),
             fill=self.window if self.usage.pad_windows else None,
         )
+        ratio = memory.ratio if memory is not None else self.ratio_for(len(self._opening) + len(ids))
+        cut = self._cut_at(ratio)
+        self._check_fits(memory, len(ids), ratio, cut)
         # disable=None is tqdm's way to show a bar on terminals only
         hidden = None if progress is None else not progress
-        total = self._tokens_to_read(memory, len(ids))
+        total = self._tokens_to_read(memory, len(ids), cut)
         with tqdm(total=total, desc="memorizing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
-            return self._read(torch.from_numpy(ids).to(self._host.device), memory, bar.update)
+            more = torch.from_numpy(ids).to(self._host.device)
+            return read_parts(
+                self._host,
+                memory,
+                more,
+                documents,
+                stream=Stream(self.window, ratio),
+                cut=cut,
+                head=self._opening,
+                progress=bar.update,
+            )
 
     def recall(
         self,
@@ -402,7 +455,7 @@ class BeaconModel:
 
     def pack(self, memory: BeaconMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The memory as (tensors by name, JSON-able header), for a store."""
-        return pack(memory, self._cut)
+        return pack(memory, self._cut_at(memory.ratio))
 
     def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> BeaconMemory:
         """The inverse of ``pack``, on this model's device; takes the tensors without a copy where it can.
@@ -410,12 +463,31 @@ class BeaconModel:
         Raises:
             StoreError: they do not fit this model, or each other.
         """
-        return unpack(self._host, self._cut, window=self.window, tensors=tensors, header=header)
+        ratio = header.get("ratio")
+        cut = self._cut_at(ratio if isinstance(ratio, int) else self.ratio)
+        return unpack(
+            self._host,
+            cut,
+            window=self.window,
+            head=len(self._opening),
+            tensors=tensors,
+            header=header,
+        )
 
     # Behind the front
 
-    def _empty_stream(self, ratio: int | None) -> Stream:
-        chosen = ratio if ratio is not None else (self.usage.ratio or self.settings.ratios[0])
+    def _chosen_fit(self, ratio: int | Literal["adapt"] | None) -> Fit | None:
+        """How the ratio adapts to a text; None where it is one for all."""
+        by_itself = ratio is None and self.usage.ratio is None and self.settings.adapts
+        if ratio != "adapt" and not by_itself:
+            return None
+        positions = int(self.model.config.max_position_embeddings)
+        return Fit(positions, self.settings.window, self.settings.ratios, self.settings.reserved)
+
+    def _empty_stream(self, ratio: int | Literal["adapt"] | None) -> Stream:
+        if self._fit is not None:
+            return Stream(self.settings.window, self._fit.ratios[0])
+        chosen: Any = ratio if ratio is not None else (self.usage.ratio or self.settings.ratios[0])
         stream = Stream(self.settings.window, self.settings.check_ratio(chosen))
         if chosen not in self.settings.ratios:
             trained = ", ".join(map(str, self.settings.ratios))
@@ -425,10 +497,12 @@ class BeaconModel:
         return stream
 
     def _chosen_cut(
-        self, capacity: int | Literal["auto"] | None, overlap: int | Literal["auto"]
+        self, capacity: int | Literal["auto"] | None, overlap: int | Literal["auto"], ratio: int
     ) -> Cut | None:
-        given = capacity != "auto"
-        whole = self.usage.capacity if capacity == "auto" else capacity
+        stated = capacity == "auto" and self.usage.capacity is not None
+        whole = self.usage.capacity if stated else capacity
+        if whole == "auto":
+            whole = self._fit.whole_windows(ratio) if self._fit is not None else None
         if whole is None:
             return None
         if not isinstance(whole, int) or whole < self.window or whole % self.window:
@@ -436,11 +510,31 @@ class BeaconModel:
                 f"The capacity is {whole!r}; expected a multiple of the model's window of {self.window} "
                 "tokens."
             )
-        shared = (whole // 8 if given else self.usage.overlap) if overlap == "auto" else overlap
+        if self._fit is not None:
+            whole = min(whole, self._fit.whole_windows(ratio))
+        shared = (self.usage.overlap if stated else whole // 8) if overlap == "auto" else overlap
         cut = Cut(whole - len(self._opening), shared)
         if not isinstance(shared, int) or not 0 <= shared < cut.capacity:
             raise InputError(f"The overlap is {shared!r}; expected 0 to {cut.capacity - 1} tokens.")
         return cut
+
+    def _cut_at(self, ratio: int) -> Cut | None:
+        """How the text of a memory of this ratio is cut."""
+        below = (each for each in self._cuts if each <= ratio)
+        return self._cuts[max(below, default=min(self._cuts))]
+
+    def _check_fits(self, memory: BeaconMemory | None, tokens: int, ratio: int, cut: Cut | None) -> None:
+        """Where the ratio adapts and nothing may be cut, refuse a text before it is read for nothing."""
+        if self._fit is None or cut is not None:
+            return
+        total = tokens + (memory.tokens if memory is not None else len(self._opening))
+        if total > self._fit.tokens(ratio):
+            kept = "the ratio of the memory that is continued" if memory is not None else "the largest"
+            raise InputError(
+                f"The text has {total} tokens; at ratio {ratio}, {kept}, the model's positions hold "
+                f"{self._fit.tokens(ratio)}. Give capacity='auto' to have it read into parts"
+                + (", or memorize all of it anew." if memory is not None else ".")
+            )
 
     @cached_property
     def _opening(self) -> tuple[int, ...]:
@@ -480,27 +574,12 @@ class BeaconModel:
             )
         return ids.to(device=self._host.device, dtype=torch.long)
 
-    def _tokens_to_read(self, memory: BeaconMemory | None, tokens: int) -> int:
+    def _tokens_to_read(self, memory: BeaconMemory | None, tokens: int, cut: Cut | None) -> int:
         head = len(self._opening)
-        if self._cut is None:
+        if cut is None:
             return tokens + (head if memory is None else 0)
         before = memory.tokens - head if memory is not None else 0
-        return self._cut.to_read(before, before + tokens)
-
-    def _read(self, ids: Tensor, memory: BeaconMemory | None, progress: Progress) -> BeaconMemory:
-        if self._cut is not None:
-            stream = self._start if memory is None else Stream(self.window, memory.ratio)
-            head = self._opening
-            return read_parts(
-                self._host, memory, ids, stream=stream, cut=self._cut, head=head, progress=progress
-            )
-        if memory is None:
-            before = empty_block(self._host, self._start, rows=1)
-            ids = torch.cat((ids.new_tensor(self._opening), ids))
-        else:
-            before = memory.blocks[0]
-        block = read(self._host, before, ids[None], progress=progress).block
-        return BeaconMemory((block,), block.stream.tokens)
+        return cut.to_read(before, before + tokens)
 
     def _request(self, tokens: Tokens, prompts: PromptSet, kind: ClueKind, question: str) -> Tensor:
         if not isinstance(question, str) or (not question.strip() and kind != "key_point"):

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -22,6 +21,7 @@ from memorag_core.beacon.parts import Cut
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.windows import Stream
 from memorag_core.errors import InputError, StoreError
+from memorag_core.readtext import ReadText
 from memorag_core.tokens import Tokens
 
 FORMAT = 1
@@ -57,8 +57,9 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
     """A memory as (tensors by name, JSON-able header).
 
     The tensors of block N are ``N.slots.keys``, ``N.slots.values``, ``N.tail.keys`` and ``N.tail.values``,
-    each [L, B, H, T, D] and left out where T is 0; and there is ``recent`` [T] int64 where the memory can
-    grow in parts. Slot keys are rotated for positions 0, 1, 2, ..., tail keys for the positions after them.
+    each [L, B, H, T, D] and left out where T is 0; beside them ``ids`` and ``marks`` [T] int32, the
+    ``ReadText`` of a memory of text. Slot keys are rotated for positions 0, 1, 2, ..., tail keys for the
+    positions after them.
     """
     tensors: dict[str, Tensor] = {}
     for number, block in enumerate(memory.blocks):
@@ -66,25 +67,41 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
             if entries.length:
                 tensors[f"{number}.{name}.keys"] = entries.keys.contiguous()
                 tensors[f"{number}.{name}.values"] = entries.values.contiguous()
-    if memory.recent is not None:
-        tensors["recent"] = memory.recent.contiguous()
-    grows = memory.recent is not None and cut is not None
+    table: dict[str, Any] = {"documents": None}
+    if memory.text is not None:
+        read, table = memory.text.pack()
+        tensors |= read
     header = {
         "format": FORMAT,
         "window": memory.stream.window,
         "ratio": memory.ratio,
         "tokens": memory.tokens,
         "blocks": [{"rows": block.rows, "tokens": block.stream.tokens} for block in memory.blocks],
-        "capacity": cut.capacity if cut is not None and grows else None,
-        "overlap": cut.overlap if cut is not None and grows else None,
+        "capacity": cut.capacity if cut is not None and memory.text is not None else None,
+        "overlap": cut.overlap if cut is not None and memory.text is not None else None,
+        **table,
     }
     return tensors, header
 
 
 def unpack(
-    host: Host, cut: Cut | None, *, window: int, tensors: Mapping[str, Any], header: Mapping[str, Any]
+    host: Host,
+    cut: Cut | None,
+    *,
+    window: int,
+    head: int,
+    tensors: Mapping[str, Any],
+    header: Mapping[str, Any],
 ) -> BeaconMemory:
     """The inverse of ``pack``, on the host's device; tensors are taken without a copy where they can be.
+
+    Args:
+        host: the model.
+        cut: how it cuts texts.
+        window: raw tokens in a window.
+        head: tokens that stand before the text of every part.
+        tensors: as packed.
+        header: likewise.
 
     Raises:
         StoreError: they do not fit the model, or each other.
@@ -99,6 +116,7 @@ def unpack(
         places = [(int(block["rows"]), start.after(int(block["tokens"]))) for block in header["blocks"]]
         tokens = int(header["tokens"])
         made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
+        told = header["documents"] is not None
         if not places or min(rows for rows, _ in places) < 1:
             raise ValueError(f"blocks {header['blocks']}")
     except StoreError:
@@ -112,9 +130,6 @@ def unpack(
             f"The memory was made with a window of {start.window} and {made or 'no parts'}; the model has a "
             f"window of {window} and {cut or 'no parts'}. {_REMEDY}"
         )
-    recent = tensors.get("recent")
-    if (recent is None) != (made is None):
-        raise StoreError(f"The memory's last token ids and its header do not fit. {_REMEDY}")
     blocks = tuple(
         Block(
             stream,
@@ -123,8 +138,13 @@ def unpack(
         )
         for number, (rows, stream) in enumerate(places)
     )
+    text = None
+    if told:
+        rows_tokens = [stream.tokens - head for rows, stream in places for _ in range(rows)]
+        text = ReadText.unpack(tensors, header, rows_tokens, made)
+        tokens = head + len(text)
     try:
-        return BeaconMemory(blocks, tokens, recent)
+        return BeaconMemory(blocks, tokens, text)
     except InputError as error:
         raise StoreError(f"The blocks of the memory do not fit each other: {error} {_REMEDY}") from error
 

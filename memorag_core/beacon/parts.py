@@ -18,6 +18,7 @@ from memorag_core.beacon.windows import Stream
 from memorag_core.cut import Cut as Cut
 from memorag_core.cut import Span
 from memorag_core.errors import InputError
+from memorag_core.readtext import DocumentSpan, ReadText
 
 BLOCK_ROWS = 128
 """Parts kept in one block: what appending copies at most, and what is asked in one run."""
@@ -31,61 +32,59 @@ def read_parts(
     host: Host,
     memory: BeaconMemory | None,
     ids: Tensor,
+    documents: Sequence[DocumentSpan],
     *,
     stream: Stream,
-    cut: Cut,
+    cut: Cut | None,
     head: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> BeaconMemory:
-    """Continue a text that is cut into parts.
+    """Continue a text, in parts where it is cut.
 
     Args:
         host: the model.
         memory: the memory of the text so far; None for its beginning.
         ids: [T] int64, T of 1 or more, on the host's device.
+        documents: where the documents among them stand in the text.
         stream: the place of an empty stream.
-        cut: how the text is cut; the head of a part counts into its capacity beside the cut's tokens.
+        cut: how the text is cut, None for one part; the head of a part counts into its capacity beside the
+            cut's tokens.
         head: ids that every part begins with.
         progress: told of every window.
 
     Raises:
-        InputError: the memory was continued by other means, so that its last tokens are not known.
+        InputError: the memory was made or continued by other means, so that what it read is not known.
     """
-    before = memory.tokens - len(head) if memory is not None else 0
-    total = before + len(ids)
-    known = ids
-    if memory is not None:
-        if memory.recent is None:
-            raise InputError(
-                "This memory was made or continued by feed(), so it cannot be cut into parts. Continue it "
-                "with feed(), or memorize the text again."
-            )
-        known = torch.cat((memory.recent.to(ids.device), ids))
-    first = total - len(known)  # the place in the text of the first token that is known
-    recent = known[len(known) - min(cut.overlap, total) :].cpu()
+    before = _text(memory) if memory is not None else ReadText.empty()
+    text = before.followed_by(ids, documents)
+    growth = (cut or Cut(len(text) + 1, 0)).growth(len(before), len(text))
     head_ids = torch.tensor(head, dtype=torch.long, device=ids.device)
 
-    def row(span: Span) -> Tensor:
-        return torch.cat((head_ids, known[span[0] - first : span[1] - first]))
+    def tokens(span: Span) -> Tensor:
+        start, end = span
+        if start >= len(before):
+            return ids[start - len(before) : end - len(before)]
+        return text.ids[start:end].to(device=ids.device, dtype=torch.long)
 
-    growth = cut.growth(before, total)
+    def row(span: Span) -> Tensor:
+        return torch.cat((head_ids, tokens(span)))
+
     blocks = list(memory.blocks) if memory is not None else []
     if growth.rest is not None:
-        start, end = growth.rest
-        more = known[None, start - first : end - first]
+        more = tokens(growth.rest)[None]
         blocks.append(read(host, blocks.pop(), more, progress=progress).block)
     if growth.whole or growth.last is not None:  # then all that were read are full
         blocks = _append(host, blocks, [row(span) for span in growth.whole], stream, progress)
     if growth.last is not None:
         beginning = empty_block(host, stream, rows=1)
         blocks.append(read(host, beginning, row(growth.last)[None], progress=progress).block)
-    return BeaconMemory(tuple(blocks), len(head) + total, recent)
+    return BeaconMemory(tuple(blocks), len(head) + len(text), text)
 
 
 def _append(
     host: Host,
     blocks: Sequence[Block],
-    rows: Sequence[Tensor],
+    rows: list[Tensor],
     stream: Stream,
     progress: Progress | None,
 ) -> list[Block]:
@@ -94,12 +93,16 @@ def _append(
     loose = blocks[len(done) :]  # a block that has room for rows, and perhaps a row that has become full
     while rows or loose:
         new = min(BLOCK_ROWS - sum(block.rows for block in loose), len(rows))
-        done.append(loose[0] if len(loose) == 1 and not new else _joined(host, loose, rows[:new], stream, progress))
+        if len(loose) == 1 and not new:
+            done.append(loose[0])
+        else:
+            done.append(_joined(host, loose, rows[:new], stream, progress))
         rows, loose = rows[new:], []
     return done
 
+
 def _joined(
-    host: Host, blocks: Sequence[Block], rows: Sequence[Tensor], stream: Stream, progress: Progress | None
+    host: Host, blocks: Sequence[Block], rows: list[Tensor], stream: Stream, progress: Progress | None
 ) -> Block:
     """One block of rows that are there and rows that are read, a few at a time in one work store."""
     after = blocks[0].stream if blocks else stream.after(len(rows[0]))
@@ -119,3 +122,81 @@ def _joined(
             slots.of_rows(row, row + len(some)).write(store.span(0, after.slots))
             row += len(some)
     return Block(after, slots, slots.span(0, 0))
+
+
+def to_reread(memory: BeaconMemory, documents: int, *, cut: Cut | None, head: int) -> int:
+    """Tokens that ``cut_back`` reads again: those since a window was last closed, a window less one at most.
+
+    Args:
+        memory: of a text.
+        documents: how many stay.
+        cut: how the text is cut.
+        head: tokens that stand before the text of every part.
+    """
+    row, tokens = _last_row(memory, documents, cut, head)
+    return 0 if row.stream.tokens == tokens else tokens % row.stream.window
+
+
+def cut_back(
+    host: Host,
+    memory: BeaconMemory,
+    documents: int,
+    *,
+    cut: Cut | None,
+    head: Sequence[int] = (),
+    progress: Progress | None = None,
+) -> BeaconMemory:
+    """The memory of a text's first documents, as if the others had never been read.
+
+    A window, once closed, depends on nothing behind it: the slots of closed windows are taken over, and the
+    tokens of the one that was open at the end of the last document are read again.
+
+    Args:
+        host: the model.
+        memory: of a text; it stays as it is.
+        documents: how many stay, 1 or more.
+        cut: how the text is cut.
+        head: ids that every part begins with.
+        progress: told of every window.
+    """
+    text = _text(memory).first(documents)
+    row, tokens = _last_row(memory, documents, cut, len(head))
+    start, _ = _spans(len(text), cut)[-1]
+    if row.stream.tokens != tokens:
+        closed = tokens - tokens % row.stream.window
+        row = row.closed(closed)
+        ids = torch.cat((torch.tensor(head, dtype=torch.int32), text.ids[start:]))[closed:]
+        if len(ids):
+            more = ids[None].to(device=host.device, dtype=torch.long)
+            row = read(host, row, more, progress=progress).block
+    blocks: list[Block] = []
+    rows = len(_spans(len(text), cut)) - 1
+    for block in memory.blocks:
+        if not rows:
+            break
+        blocks.append(block if block.rows <= rows else block.row(0, rows))
+        rows -= blocks[-1].rows
+    stream = Stream(row.stream.window, row.stream.ratio)
+    whole = cut is not None and tokens == len(head) + cut.capacity
+    blocks = _append(host, [*blocks, row], [], stream, progress) if whole else [*blocks, row]
+    return BeaconMemory(tuple(blocks), len(head) + len(text), text)
+
+
+def _text(memory: BeaconMemory) -> ReadText:
+    if memory.text is None:
+        raise InputError(
+            "This memory was made or continued by feed(), so that its text is not known. Continue it with "
+            "feed(), or memorize the text again."
+        )
+    return memory.text
+
+
+def _spans(tokens: int, cut: Cut | None) -> list[Span]:
+    return (cut or Cut(tokens + 1, 0)).spans(tokens)
+
+
+def _last_row(memory: BeaconMemory, documents: int, cut: Cut | None, head: int) -> tuple[Block, int]:
+    """The row in which the first documents end, and the tokens that it will have then."""
+    spans = _spans(len(_text(memory).first(documents)), cut)
+    start, end = spans[-1]
+    return memory.row(len(spans) - 1).blocks[0], head + end - start

@@ -6,6 +6,7 @@ compute is refused here, by name, with what it does compute.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -27,6 +28,22 @@ _REQUIRED: Mapping[str, Any] = {
     "beacon_parallel_window": 1,
 }
 
+# What is read, or, as the mix of ratios in training, harmless here.
+_READ = (
+    "beacon_window",
+    "beacon_stride",
+    "beacon_ratio",
+    "beacon_ratio_mix",
+    "beacon_param",
+    "beacon_embed_init",
+)
+
+RESERVED = 1024
+"""Tokens for a request and its reply, where a ratio that adapts to the text leaves room for them."""
+
+
+_ADAPT = re.compile(r"adapt-(\d+)")
+
 
 @dataclass(frozen=True, slots=True)
 class BeaconSettings:
@@ -37,7 +54,8 @@ class BeaconSettings:
         ratios: raw tokens for one beacon that the model was trained with, the default first.
         params: projections that have a beacon twin.
         embed_init: token whose embedding initialises the beacon embedding, "eos" or "bos".
-        ratio_mix: how training mixed ratios; kept for the record.
+        ratio_mix: how training mixed ratios; kept for the record, but "adapt-N" also says how the model wants
+            to be used: at the smallest ratio at which the text and N more tokens fit its positions.
     """
 
     window: int = 2048
@@ -64,6 +82,23 @@ class BeaconSettings:
             raise UnsupportedModelError(
                 f"beacon_embed_init is {self.embed_init!r}; supported are 'eos' and 'bos'."
             )
+        mix = self.ratio_mix
+        if not isinstance(mix, str) or (mix.startswith("adapt") and not _ADAPT.fullmatch(mix)):
+            raise UnsupportedModelError(
+                f"beacon_ratio_mix is {mix!r}; supported are names of a mix, such as 'step-random', and "
+                "'adapt-N' with a number of tokens, such as 'adapt-1024'."
+            )
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the checkpoint asks for the ratio to be adapted to the text."""
+        return _ADAPT.fullmatch(self.ratio_mix) is not None
+
+    @property
+    def reserved(self) -> int:
+        """Tokens for a request and its reply, where the ratio is adapted to the text."""
+        found = _ADAPT.fullmatch(self.ratio_mix)
+        return int(found[1]) if found else RESERVED
 
     def check_ratio(self, ratio: int) -> int:
         """The ratio itself when it can be computed, else ``UnsupportedModelError``."""
@@ -85,6 +120,7 @@ class BeaconSettings:
                 "config.json has no 'beacon_window': this is no beacon memory model. Expected a checkpoint "
                 "such as TommyChien/memorag-qwen2-7b-inst, or the bundled model."
             )
+        _refuse_unknown(config)
         for key, only in _REQUIRED.items():
             found = config.get(key, only)
             if found != only:
@@ -116,3 +152,26 @@ class BeaconSettings:
             "beacon_embed_init": self.embed_init,
             **_REQUIRED,
         }
+
+
+def _refuse_unknown(config: Mapping[str, Any]) -> None:
+    """Refuse settings of kin checkpoints that no one here has heard of; null is as good as left out."""
+    known = (*_READ, *_REQUIRED)
+    unknown = {
+        key: value
+        for key, value in config.items()
+        if key.startswith("beacon_") and key not in known and value is not None
+    }
+    if unknown:
+        raise UnsupportedModelError(
+            f"config.json has the beacon settings {unknown}, which this package does not compute; supported "
+            f"are {', '.join(known)}."
+        )
+    low_rank = {
+        key: value for key, value in config.items() if value and re.search(r"lora|low_?rank", key.lower())
+    }
+    if low_rank:
+        raise UnsupportedModelError(
+            f"config.json has the low-rank settings {low_rank}; supported are projections of full rank "
+            "without adapters. Merge adapters into the weights first."
+        )

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from memorag_core.errors import InputError
 from memorag_core.keyvalues import KeyValues, Room
+from memorag_core.readtext import ReadText
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,13 +52,12 @@ class LongContextMemory:
         blocks: the rows, in order; all of equally many tokens, but the last part of a text that was cut,
             which may have fewer.
         tokens: tokens read; over all parts where a text was cut into parts, else of each row.
-        recent: the last token ids read, as many as parts share; None where ``feed`` made or continued the
-            memory, so that it cannot be cut into parts.
+        text: what was read, for a memory of text; None where ``feed`` made or continued it.
     """
 
     blocks: tuple[Block, ...]
     tokens: int
-    recent: Tensor | None = field(default=None, repr=False)
+    text: ReadText | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         tokens = [block.tokens for block in self.blocks]

@@ -261,7 +261,7 @@ class LongContextModel:
         tokens = self._tokenizer()
         texts = _texts(text_or_documents)
         head = self._opening
-        ids = tokens.encode_documents(
+        ids, documents = tokens.encode_documents(
             texts,
             before=memory.tokens if memory is not None else len(head),
             opening=len(head),
@@ -276,6 +276,7 @@ class LongContextModel:
                 self._host,
                 memory,
                 torch.from_numpy(ids).to(self._host.device),
+                documents,
                 cut=self._cut,
                 head=head,
                 chunk=self.chunk,
@@ -349,7 +350,7 @@ class LongContextModel:
         Raises:
             StoreError: they do not fit this model, or each other.
         """
-        return unpack(self._host, self._cut, tensors, header)
+        return unpack(self._host, self._cut, head=len(self._opening), tensors=tensors, header=header)
 
     # Behind the front
 

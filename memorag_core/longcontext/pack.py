@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from memorag_core.cut import Cut
@@ -20,6 +19,7 @@ from memorag_core.errors import InputError, StoreError
 from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.host import Host, text_config
 from memorag_core.longcontext.memory import Block, LongContextMemory
+from memorag_core.readtext import ReadText
 from memorag_core.tokens import Tokens
 
 FORMAT = 1
@@ -47,8 +47,8 @@ def pack(memory: LongContextMemory, cut: Cut) -> tuple[dict[str, Tensor], dict[s
     """A memory as (tensors by name, JSON-able header).
 
     The tensors of block N are ``N.group.G.keys`` and ``N.group.G.values`` for each group of layers that keep
-    the same, each [L, B, H, T, D] and left out where T is 0; and there is ``recent`` [T] int64 where the
-    memory can grow in parts. Keys are rotated for the positions they were read at.
+    the same, each [L, B, H, T, D] and left out where T is 0; beside them ``ids`` and ``marks`` [T] int32,
+    the ``ReadText`` of a memory of text. Keys are rotated for the positions they were read at.
     """
     tensors: dict[str, Tensor] = {}
     for number, block in enumerate(memory.blocks):
@@ -56,21 +56,32 @@ def pack(memory: LongContextMemory, cut: Cut) -> tuple[dict[str, Tensor], dict[s
             if entries.length:
                 tensors[f"{number}.group.{group}.keys"] = entries.keys.contiguous()
                 tensors[f"{number}.group.{group}.values"] = entries.values.contiguous()
-    grows = memory.recent is not None
-    if memory.recent is not None:
-        tensors["recent"] = memory.recent.contiguous()
+    table: dict[str, Any] = {"documents": None}
+    if memory.text is not None:
+        read, table = memory.text.pack()
+        tensors |= read
     header = {
         "format": FORMAT,
         "tokens": memory.tokens,
         "blocks": [{"rows": block.rows, "tokens": block.tokens} for block in memory.blocks],
-        "capacity": cut.capacity if grows else None,
-        "overlap": cut.overlap if grows else None,
+        "capacity": cut.capacity if memory.text is not None else None,
+        "overlap": cut.overlap if memory.text is not None else None,
+        **table,
     }
     return tensors, header
 
 
-def unpack(host: Host, cut: Cut, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> LongContextMemory:
+def unpack(
+    host: Host, cut: Cut, *, head: int, tensors: Mapping[str, Any], header: Mapping[str, Any]
+) -> LongContextMemory:
     """The inverse of ``pack``, on the host's device; tensors are taken without a copy where they can be.
+
+    Args:
+        host: the model.
+        cut: how it cuts texts.
+        head: tokens that stand before the text of every part.
+        tensors: as packed.
+        header: likewise.
 
     Raises:
         StoreError: they do not fit the model, or each other.
@@ -84,6 +95,7 @@ def unpack(host: Host, cut: Cut, tensors: Mapping[str, Any], header: Mapping[str
         places = [(int(block["rows"]), int(block["tokens"])) for block in header["blocks"]]
         tokens = int(header["tokens"])
         made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
+        told = header["documents"] is not None
         if not places or min(map(min, places)) < 1 or tokens < places[0][1]:
             raise ValueError(f"blocks {header['blocks']}, tokens {tokens}")
     except StoreError:
@@ -99,11 +111,6 @@ def unpack(host: Host, cut: Cut, tensors: Mapping[str, Any], header: Mapping[str
         raise StoreError(
             f"A row of the memory has {longest} tokens; the model sees {host.positions}. {_REMEDY}"
         )
-    recent = tensors.get("recent")
-    if not (made is None and recent is None) and not (
-        made is not None and isinstance(recent, Tensor) and recent.ndim == 1 and recent.dtype == torch.int64
-    ):
-        raise StoreError(f"The memory's last token ids and its header do not fit. {_REMEDY}")
     blocks = []
     for number, (rows, length) in enumerate(places):
         kept = tuple(
@@ -111,8 +118,14 @@ def unpack(host: Host, cut: Cut, tensors: Mapping[str, Any], header: Mapping[str
             for group in range(len(host.layout.groups))
         )
         blocks.append(Block(length, rows, kept, (None,) * len(kept)))
+    text = None
+    if told:
+        text = ReadText.unpack(
+            tensors, header, [length - head for rows, length in places for _ in range(rows)], made
+        )
+        tokens = head + len(text)
     try:
-        return LongContextMemory(tuple(blocks), tokens, recent)
+        return LongContextMemory(tuple(blocks), tokens, text)
     except InputError as error:
         raise StoreError(f"The blocks of the memory do not fit each other: {error} {_REMEDY}") from error
 

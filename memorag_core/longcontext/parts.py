@@ -16,6 +16,7 @@ from memorag_core.errors import InputError
 from memorag_core.longcontext.host import Host
 from memorag_core.longcontext.memory import Block, LongContextMemory
 from memorag_core.longcontext.reading import Progress, empty_block, read
+from memorag_core.readtext import DocumentSpan, ReadText
 
 BLOCK_ROWS, BLOCK_BYTES = 128, 1 << 28
 """Parts, and bytes of them, that are kept in one block if there are more than one: what appending copies at
@@ -26,6 +27,7 @@ def read_parts(
     host: Host,
     memory: LongContextMemory | None,
     ids: Tensor,
+    documents: Sequence[DocumentSpan],
     *,
     cut: Cut,
     head: Sequence[int],
@@ -38,47 +40,43 @@ def read_parts(
         host: the model.
         memory: the memory of the text so far; None for its beginning.
         ids: [T] int64, T of 1 or more, on the host's device.
+        documents: where the documents among them stand in the text.
         cut: how the text is cut; the head of a part counts beside the cut's tokens.
         head: ids that every part begins with.
         chunk: tokens that are run at once.
         progress: told of every chunk.
 
     Raises:
-        InputError: the memory was made or continued by other means, so that its last tokens are not known.
+        InputError: the memory was made or continued by other means, so that what it read is not known.
     """
-    before = memory.tokens - len(head) if memory is not None else 0
-    total = before + len(ids)
-    known = ids
-    if memory is not None:
-        if memory.recent is None:
-            raise InputError(
-                "This memory was made or continued by feed(), so it cannot be cut into parts. Continue it "
-                "with feed(), or memorize the text again."
-            )
-        known = torch.cat((memory.recent.to(ids.device), ids))
-    first = total - len(known)  # the place in the text of the first token that is known
-    recent = known[len(known) - min(cut.overlap, total) :].cpu()
+    before = _text(memory) if memory is not None else ReadText.empty()
+    text = before.followed_by(ids, documents)
+    growth = cut.growth(len(before), len(text))
     head_ids = torch.tensor(head, dtype=torch.long, device=ids.device)
 
-    def row(span: Span) -> Tensor:
-        return torch.cat((head_ids, known[span[0] - first : span[1] - first]))
+    def tokens(span: Span) -> Tensor:
+        start, end = span
+        if start >= len(before):
+            return ids[start - len(before) : end - len(before)]
+        return text.ids[start:end].to(device=ids.device, dtype=torch.long)
 
-    growth = cut.growth(before, total)
+    def row(span: Span) -> Tensor:
+        return torch.cat((head_ids, tokens(span)))
+
     blocks = list(memory.blocks) if memory is not None else []
     if growth.rest is not None:
-        start, end = growth.rest
-        more = known[None, start - first : end - first]
+        more = tokens(growth.rest)[None]
         blocks.append(read(host, blocks.pop(), more, chunk=chunk, progress=progress).block)
     if growth.whole or growth.last is not None:  # then all that were read are full
         blocks = _append(host, blocks, [row(span) for span in growth.whole], chunk, progress)
     if growth.last is not None:
         last = row(growth.last)[None]
         blocks.append(read(host, empty_block(host, rows=1), last, chunk=chunk, progress=progress).block)
-    return LongContextMemory(tuple(blocks), len(head) + total, recent)
+    return LongContextMemory(tuple(blocks), len(head) + len(text), text)
 
 
 def _append(
-    host: Host, blocks: Sequence[Block], rows: Sequence[Tensor], chunk: int, progress: Progress | None
+    host: Host, blocks: Sequence[Block], rows: list[Tensor], chunk: int, progress: Progress | None
 ) -> list[Block]:
     """Full parts and new ones of their size; blocks of many rows are taken as they are."""
     if not blocks and not rows:
@@ -102,7 +100,7 @@ def _append(
 
 
 def _joined(
-    host: Host, blocks: Sequence[Block], rows: Sequence[Tensor], chunk: int, progress: Progress | None
+    host: Host, blocks: Sequence[Block], rows: list[Tensor], chunk: int, progress: Progress | None
 ) -> Block:
     """One block of rows that are there and rows that are read, as many together as make a chunk."""
     length = blocks[0].tokens if blocks else len(rows[0])
@@ -130,3 +128,81 @@ def _joined(
         write(read(host, empty_block(host, rows=len(some)), some, chunk=chunk, progress=progress).block)
         row += len(some)
     return Block(length, count, kept, (None,) * len(kept))
+
+
+def to_reread(host: Host, memory: LongContextMemory, documents: int, *, cut: Cut, head: int) -> int:
+    """Tokens that ``cut_back`` reads again: none, or, where layers have dropped what lay behind their window,
+    all of the last part that stays.
+
+    Args:
+        host: the model.
+        memory: of a text.
+        documents: how many stay.
+        cut: how the text is cut.
+        head: tokens that stand before the text of every part.
+    """
+    row, tokens = _last_row(memory, documents, cut, head)
+    return 0 if row.tokens == tokens or _keeps_all(host, row) else tokens
+
+
+def cut_back(
+    host: Host,
+    memory: LongContextMemory,
+    documents: int,
+    *,
+    cut: Cut,
+    head: Sequence[int],
+    chunk: int,
+    progress: Progress | None = None,
+) -> LongContextMemory:
+    """The memory of a text's first documents, as if the others had never been read.
+
+    Args:
+        host: the model.
+        memory: of a text; it stays as it is.
+        documents: how many stay, 1 or more.
+        cut: how the text is cut.
+        head: ids that every part begins with.
+        chunk: tokens that are run at once.
+        progress: told of every chunk.
+    """
+    text = _text(memory).first(documents)
+    spans = cut.spans(len(text))
+    row, tokens = _last_row(memory, documents, cut, len(head))
+    if row.tokens != tokens and _keeps_all(host, row):
+        row = Block(tokens, 1, tuple(entries.span(0, tokens) for entries in row.kept), row.rooms)
+    elif row.tokens != tokens:
+        ids = torch.cat((torch.tensor(head, dtype=torch.int32), text.ids[spans[-1][0] :]))
+        more = ids[None].to(device=host.device, dtype=torch.long)
+        row = read(host, empty_block(host, rows=1), more, chunk=chunk, progress=progress).block
+    blocks: list[Block] = []
+    rows = len(spans) - 1
+    for block in memory.blocks:
+        if not rows:
+            break
+        blocks.append(block if block.rows <= rows else block.of_rows(0, rows))
+        rows -= blocks[-1].rows
+    blocks.append(row)
+    if tokens == len(head) + cut.capacity:
+        blocks = _append(host, blocks, [], chunk, progress)
+    return LongContextMemory(tuple(blocks), len(head) + len(text), text)
+
+
+def _text(memory: LongContextMemory) -> ReadText:
+    if memory.text is None:
+        raise InputError(
+            "This memory was made or continued by feed(), so that its text is not known. Continue it with "
+            "feed(), or memorize the text again."
+        )
+    return memory.text
+
+
+def _last_row(memory: LongContextMemory, documents: int, cut: Cut, head: int) -> tuple[Block, int]:
+    """The row in which the first documents end, and the tokens that it will have then."""
+    spans = cut.spans(len(_text(memory).first(documents)))
+    start, end = spans[-1]
+    return memory.row(len(spans) - 1).blocks[0], head + end - start
+
+
+def _keeps_all(host: Host, row: Block) -> bool:
+    return all(group.kept(row.tokens) == row.tokens for group in host.layout.groups)

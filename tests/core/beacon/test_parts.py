@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from memorag_core.beacon import BeaconMemory, BeaconModel, parts
 from memorag_core.beacon.host import Host
-from memorag_core.beacon.parts import Cut, read_parts
+from memorag_core.beacon.parts import Cut, cut_back, read_parts, to_reread
 from memorag_core.beacon.windows import Stream
+from memorag_core.cut import alike
 from memorag_core.errors import InputError
+from memorag_core.readtext import DocumentSpan
 from tests.core.beacon.conftest import (
     assert_close,
     assert_same_memory,
@@ -39,10 +41,12 @@ def read(
     told: list[int] | None = None,
 ) -> BeaconMemory:
     with torch.inference_mode():
+        before = memory.tokens - len(head) if memory is not None else 0
         return read_parts(
             Host.of(model.model),
             memory,
             ids,
+            (DocumentSpan(before, before + len(ids), (0,)),),
             stream=Stream(WINDOW, RATIO),
             cut=cut,
             head=head,
@@ -72,6 +76,39 @@ def test_what_was_read_stays_and_only_what_is_new_is_read(cut: Cut, total: int, 
     assert growth.last is None or growth.last[1] - growth.last[0] < cut.capacity
     read = [span for span in (growth.rest, *growth.whole, growth.last) if span]
     assert sum(end - start for start, end in read) == cut.to_read(total, total + more)
+
+
+@given(cut=cuts, total=st.integers(1, 200), data=st.data())
+def test_the_parts_that_hold_some_tokens_are_those_whose_spans_meet_them(
+    cut: Cut, total: int, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, total - 1))
+    end = data.draw(st.integers(start + 1, total))
+    meet = [part for part, (first, last) in enumerate(cut.spans(total)) if first < end and start < last]
+    assert list(cut.holding(start, end, total)) == meet
+
+
+@given(
+    first=st.integers(0, 5),
+    rows=st.integers(1, 6),
+    wanted=st.lists(st.none() | st.sets(st.integers(0, 11)), min_size=1, max_size=4),
+)
+def test_every_question_is_put_to_the_rows_it_wants_once(
+    first: int, rows: int, wanted: list[set[int] | None]
+) -> None:
+    asked = [
+        (question, first + row)
+        for start, stop, questions in alike(range(first, first + rows), wanted)
+        for row in range(start, stop)
+        for question in questions
+    ]
+    expected = [
+        (question, part)
+        for question, parts in enumerate(wanted)
+        for part in range(first, first + rows)
+        if parts is None or part in parts
+    ]
+    assert sorted(asked) == sorted(expected)
 
 
 @settings(max_examples=25)
@@ -113,6 +150,53 @@ def test_reading_at_once_equals_appending(
     for row, (start, end) in enumerate(cut.spans(len(ids))):
         part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start:end]))
         assert_close(state(once.row(row)), state(model.feed(part).memory))
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=2, max_size=6),
+    kept=st.integers(1, 5),
+    capacity=st.none() | st.integers(1, 3),
+    overlap=st.integers(0, 7),
+    head=st.integers(0, 3),
+    ratio=st.sampled_from([3, 4]),
+    rows=st.integers(1, 4),
+)
+def test_cut_back_and_read_on_it_is_what_reading_the_result_afresh_gives(
+    lengths: list[int], kept: int, capacity: int | None, overlap: int, head: int, ratio: int, rows: int
+) -> None:
+    kept = min(kept, len(lengths) - 1)
+    model = beacon_model(window=WINDOW, ratio=ratio)
+    opening = tuple(range(head))
+    cut = None
+    if capacity is not None:
+        cut = Cut(capacity * WINDOW - head, min(overlap, capacity * WINDOW - head - 1))
+    ids, other = random_ids(1, sum(lengths))[0], random_ids(1, 25, seed=5)[0]
+    same = sum(lengths[:kept])
+
+    @torch.inference_mode()
+    def memorized(pieces: list[torch.Tensor], memory: BeaconMemory | None = None) -> BeaconMemory:
+        before = memory.tokens - head if memory is not None else 0
+        ends = [before, *(before + end for end in accumulate(map(len, pieces)))]
+        spans = [DocumentSpan(start, end, (0,)) for start, end in pairwise(ends)]
+        read_on = {"stream": Stream(WINDOW, ratio), "cut": cut, "head": opening}
+        return read_parts(Host.of(model.model), memory, torch.cat(pieces), spans, **read_on)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parts, "BLOCK_ROWS", rows)
+        memory = memorized(list(ids.split(lengths)))
+        before = snapshot(memory)
+        told: list[int] = []
+        with torch.inference_mode():
+            cut_short = cut_back(
+                Host.of(model.model), memory, kept, cut=cut, head=opening, progress=told.append
+            )
+        assert sum(told) == to_reread(memory, kept, cut=cut, head=head) < WINDOW
+        assert_same_memory(cut_short, memorized(list(ids[:same].split(lengths[:kept]))))
+        assert_same_memory(memorized([other], cut_short), memorized([*ids[:same].split(lengths[:kept]), other]))
+        assert_close(state(memory), before, exactly=True)
+        assert cut_short.text is not None
+        assert len(cut_short.text.documents) == kept
 
 
 def test_appending_leaves_full_blocks_where_they_are_and_reads_only_what_is_new() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from memorag_core.cut import Cut
 from memorag_core.errors import InputError
 from memorag_core.longcontext import LongContextMemory, LongContextModel, parts
-from memorag_core.longcontext.parts import read_parts
+from memorag_core.longcontext.parts import cut_back, read_parts, to_reread
 from memorag_core.prompts import PromptSet
+from memorag_core.readtext import DocumentSpan
 from tests.core.longcontext.conftest import (
     assert_close,
     assert_same_memory,
@@ -47,7 +50,11 @@ def test_reading_at_once_equals_appending_and_every_part_is_read_as_alone(
 
     @torch.inference_mode()
     def read(some: torch.Tensor, memory: LongContextMemory | None, told: list[int]) -> LongContextMemory:
-        return read_parts(model._host, memory, some, cut=cut, head=opening, chunk=chunk, progress=told.append)
+        before = memory.tokens - head if memory is not None else 0
+        span = DocumentSpan(before, before + len(some), (0,))
+        return read_parts(
+            model._host, memory, some, (span,), cut=cut, head=opening, chunk=chunk, progress=told.append
+        )
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(parts, "BLOCK_ROWS", rows)
@@ -68,6 +75,49 @@ def test_reading_at_once_equals_appending_and_every_part_is_read_as_alone(
     for row, (start, end) in enumerate(cut.spans(len(ids))):
         part = torch.cat((torch.tensor(opening, dtype=torch.long), ids[start:end]))
         assert_close(state(once.row(row)), state(model.feed(part).memory))
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=2, max_size=6),
+    kept=st.integers(1, 5),
+    capacity=st.integers(2, 400),
+    overlap=st.integers(0, 23),
+    head=st.integers(0, 3),
+    rows=st.integers(1, 4),
+    family=st.sampled_from(["llama", "gemma2"]),
+)
+def test_cut_back_and_read_on_it_is_what_reading_the_result_afresh_gives(
+    lengths: list[int], kept: int, capacity: int, overlap: int, head: int, rows: int, family: str
+) -> None:
+    kept = min(kept, len(lengths) - 1)
+    model = LongContextModel(causal_model(family), chunk=16)
+    cut = Cut(capacity, min(overlap, capacity - 1))
+    opening = tuple(range(head))
+    ids, other = random_ids(1, sum(lengths))[0], random_ids(1, 25, seed=5)[0]
+    same = sum(lengths[:kept])
+
+    @torch.inference_mode()
+    def memorized(pieces: list[torch.Tensor], memory: LongContextMemory | None = None) -> LongContextMemory:
+        before = memory.tokens - head if memory is not None else 0
+        ends = [before, *(before + end for end in accumulate(map(len, pieces)))]
+        spans = [DocumentSpan(start, end, (0,)) for start, end in pairwise(ends)]
+        return read_parts(model._host, memory, torch.cat(pieces), spans, cut=cut, head=opening, chunk=16)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parts, "BLOCK_ROWS", rows)
+        memory = memorized(list(ids.split(lengths)))
+        before = snapshot(memory)
+        told: list[int] = []
+        with torch.inference_mode():
+            cut_short = cut_back(
+                model._host, memory, kept, cut=cut, head=opening, chunk=16, progress=told.append
+            )
+        assert sum(told) == to_reread(model._host, memory, kept, cut=cut, head=head)
+        assert family == "gemma2" or not told
+        assert_same_memory(cut_short, memorized(list(ids[:same].split(lengths[:kept]))))
+        assert_same_memory(memorized([other], cut_short), memorized([*ids[:same].split(lengths[:kept]), other]))
+        assert_close(state(memory), before, exactly=True)
 
 
 def test_a_text_longer_than_the_model_is_read_in_parts_and_asked_together() -> None:
