@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from memorag_core.beacon import BeaconModel
     from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
+    from memorag_core.corpus import DocumentRow, Reading
     from memorag_core.errors import (
         CheckpointError,
         InputError,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from memorag_core.hosted import HostedModel
     from memorag_core.longcontext import LongContextModel
     from memorag_core.pipeline import MemoRAG
-    from memorag_core.protocols import Embedder, Generate, Memory, MemoryModel
+    from memorag_core.protocols import DocumentMemoryModel, Embedder, Generate, Memory, MemoryModel
     from memorag_core.records import (
         CLUE_KINDS,
         Answer,
@@ -50,6 +51,8 @@ __all__ = [
     "ClueKind",
     "ClueSettings",
     "Document",
+    "DocumentMemoryModel",
+    "DocumentRow",
     "Embedder",
     "Evidence",
     "Generate",
@@ -63,6 +66,7 @@ __all__ = [
     "MemoryModel",
     "MissingExtraError",
     "NothingMemorizedError",
+    "Reading",
     "Recollection",
     "RetrievalSettings",
     "StoreError",
@@ -72,6 +76,7 @@ __all__ = [
 _HOMES = {
     "beacon": ("BeaconModel",),
     "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
+    "corpus": ("DocumentRow", "Reading"),
     "errors": (
         "CheckpointError",
         "InputError",
@@ -84,7 +89,7 @@ _HOMES = {
     "hosted": ("HostedModel",),
     "longcontext": ("LongContextModel",),
     "pipeline": ("MemoRAG",),
-    "protocols": ("Embedder", "Generate", "Memory", "MemoryModel"),
+    "protocols": ("DocumentMemoryModel", "Embedder", "Generate", "Memory", "MemoryModel"),
     "records": (
         "CLUE_KINDS",
         "Answer",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf, isnan
 from typing import Any
 
@@ -32,7 +32,12 @@ def generate_clues(
 
 
 def generate_clues_batch(
-    questions: Sequence[str], memory: Any, *, model: MemoryModel, settings: ClueSettings
+    questions: Sequence[str],
+    memory: Any,
+    *,
+    model: MemoryModel,
+    settings: ClueSettings,
+    parts: Sequence[Collection[int] | None] | None = None,
 ) -> tuple[tuple[Clue, ...], ...]:
     """Ask a memory for the clues to several questions, with one request to the model for each kind.
 
@@ -41,6 +46,8 @@ def generate_clues_batch(
         memory: What the model left after reading.
         model: The model that made the memory.
         settings: Which kinds, how many of each, in which language.
+        parts: For each question the parts of the memory that it is put to, with a ``DocumentMemoryModel``;
+            None for all.
 
     Returns:
         For each question its clues, in the order of ``settings.kinds`` and best first within a kind; fewer
@@ -59,6 +66,7 @@ def generate_clues_batch(
             raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
     if not questions:
         return ()
+    routed: dict[str, Any] = {} if parts is None else {"parts": parts}
     said = {
         kind: model.recollect(
             questions,
@@ -66,6 +74,7 @@ def generate_clues_batch(
             kind=kind,
             language=settings.language,
             max_new_tokens=settings.max_new_tokens,
+            **routed,
         )
         for kind in settings.kinds
     }

@@ -58,6 +58,9 @@ class ClueSettings:
             model, which knows how long its clues are.
         language: The language of the requests ("en", "zh", ...); None leaves it to the model, which knows the
             text.
+        max_parts: Where a corpus lies in several parts of a memory, the most that a question is put to: those
+            that hold what it finds by itself. It saves time, or a hosted model's tokens, where questions name
+            what they ask about. None asks all parts, for a vague question finds nothing by itself.
 
     Raises:
         InputError: No kind, an unknown one or one given twice; a number below 1; a blank language.
@@ -67,6 +70,7 @@ class ClueSettings:
     per_kind: int = 3
     max_new_tokens: int | None = None
     language: str | None = None
+    max_parts: int | None = None
 
     def __post_init__(self) -> None:
         expected = f"expected one or more of {', '.join(CLUE_KINDS)}, each once"
@@ -87,6 +91,8 @@ class ClueSettings:
                 least=1,
                 remedy="Give None for the model's own limit.",
             )
+        if self.max_parts is not None:
+            _check_whole("ClueSettings.max_parts", self.max_parts, least=1, remedy="Give None for all parts.")
         if self.language is not None and not (isinstance(self.language, str) and self.language.strip()):
             raise InputError(
                 f"ClueSettings.language is {self.language!r}; expected a code such as 'en' or 'zh', or None. "

@@ -11,25 +11,27 @@ on, and a reading that fails changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
 from memorag_core.answer import answer_from_evidence, draft_answer
 from memorag_core.clues import generate_clues_batch
 from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
+from memorag_core.corpus import Corpus, DocumentRow, Order, Reader, Reading
 from memorag_core.errors import InputError, NothingMemorizedError, StoreError
 from memorag_core.models import bundled_path
 from memorag_core.prompts import load_prompts
-from memorag_core.protocols import Embedder, Generate, MemoryModel
+from memorag_core.protocols import Embedder, Generate, MemoryModel, keeps_documents
 from memorag_core.records import Answer, Chunk, Clue, ClueKind, Document, Evidence
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.routing import route
 from memorag_core.store import StoredCorpus, load_store, read_manifest, save_store
-from memorag_core.text import as_documents, detect_language, split_document
+from memorag_core.text import detect_language
 
 S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings)
 
@@ -39,16 +41,6 @@ QUESTIONS_KEPT = 256
 
 ANOTHER_EMBEDDER = 0.2
 """Distance of two unit vectors of one text from which on they are not one embedder's in two precisions."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Corpus:
-    """All that was memorized, never changed; ``recalled`` spares asking the memory the same again."""
-
-    documents: tuple[Document, ...]
-    memory: Any
-    index: EvidenceIndex
-    recalled: dict[tuple[str, ClueSettings], tuple[Clue, ...]] = field(default_factory=dict)
 
 
 class MemoRAG:
@@ -64,12 +56,13 @@ class MemoRAG:
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
         embedder: Embedder | None = None,
-        ratio: int | None = None,
+        ratio: int | Literal["adapt"] | None = None,
         device: str = "auto",
         dtype: str = "auto",
         chunks: ChunkSettings | None = None,
         clues: ClueSettings | None = None,
         retrieval: RetrievalSettings | None = None,
+        order: Order = "given",
         progress: bool | None = None,
     ) -> None:
         """Choose the collaborators and settings; nothing is read yet.
@@ -77,28 +70,31 @@ class MemoRAG:
         Args:
             model: A memory model, the name or folder of a beacon checkpoint, or None for the bundled model.
             embedder: Makes vectors for dense retrieval beside BM25.
-            ratio: Raw tokens to a memory slot; None takes the model's own.
+            ratio: Raw tokens to a memory slot, or "adapt" for the smallest at which a text fits; None takes
+                the model's own.
             device: Where the model computes.
             dtype: In what precision it does. These three are for a model that is loaded here.
             chunks: How documents are cut.
             clues: What is asked of the memory.
             retrieval: How many results, and how rankings are joined.
+            order: How documents stand in memory: as they are added, or "changing_last": a document that is
+                updated moves behind those that were updated less often, so that its next update reads little.
             progress: Show progress bars; None shows them on terminals.
 
         Raises:
-            InputError: No memory model, or ``ratio``, ``device`` or ``dtype`` for one that is loaded already.
+            InputError: No memory model, or ``ratio``, ``device`` or ``dtype`` for one that is loaded already;
+                an unknown order.
             CheckpointError: The checkpoint is damaged or missing.
             UnsupportedModelError: The checkpoint needs a computation that this package lacks.
         """
         self.model = _memory_model(model, ratio, device, dtype)
         self.embedder = embedder
         self._ratio = ratio
-        self._chunking = chunks or ChunkSettings()
         self._recalling = clues or ClueSettings()
         self._retrieving = retrieval or RetrievalSettings()
-        self._progress = progress
+        self._reader = Reader(self.model, embedder, chunks or ChunkSettings(), order, progress)
         self._reading = Lock()
-        self._corpus: _Corpus | None = None
+        self._corpus: Corpus | None = None
 
     def memorize(self, text_or_documents: str | Document | Sequence[str | Document]) -> Self:
         """Read a text or documents into memory, after what was memorized before.
@@ -112,13 +108,56 @@ class MemoRAG:
             InputError: No text in it, or a document id that is in use.
         """
         with self._reading:
-            old = self._corpus
-            new = as_documents(text_or_documents, taken={document.id for document in self.documents})
-            chunks = [chunk for document in new for chunk in split_document(document, self._chunking)]
-            index = self._indexed(chunks, old)
-            memory = self.model.memorize(new, old.memory if old else None, progress=self._progress)
-            self._corpus = _Corpus((*self.documents, *new), memory, index)
+            self._corpus = self._reader.added(self._corpus, text_or_documents)
         return self
+
+    def update(self, documents: Document | Sequence[Document]) -> Self:
+        """Replace documents by those with the same ids; if anything fails, nothing has changed.
+
+        The memory is cut back to where the first of them starts, and read on from there, which gives the
+        memory that reading the new corpus afresh would give. ``tokens_to_update`` says beforehand how much
+        that is.
+
+        Raises:
+            InputError: No documents, one without text, or an id that is not there.
+            NothingMemorizedError: There is nothing to update.
+        """
+        with self._reading:
+            self._corpus = self._reader.updated(self._memorized(), documents)
+        return self
+
+    def delete(self, ids: str | Collection[str]) -> Self:
+        """Forget documents; if anything fails, nothing has changed. What stands behind them is read again.
+
+        Args:
+            ids: Of one document, or of several. When none is left, there is nothing to ask.
+
+        Raises:
+            InputError: No id, or one that is not there.
+            NothingMemorizedError: There is nothing to delete.
+        """
+        with self._reading:
+            self._corpus = self._reader.without(self._memorized(), ids)
+        return self
+
+    def tokens_to_update(self, documents: Document | Sequence[Document]) -> Reading:
+        """What ``update`` would make the model read; nothing is read.
+
+        Raises:
+            InputError: As ``update``; also for a model that cannot tell.
+            NothingMemorizedError: There is nothing to update.
+        """
+        corpus = self._memorized()
+        return self._reader.reading(corpus, self._reader.after_update(corpus, documents))
+
+    def tokens_to_delete(self, ids: str | Collection[str]) -> Reading:
+        """What ``delete`` would make the model read; raises as it, and for a model that cannot tell."""
+        corpus = self._memorized()
+        return self._reader.reading(corpus, self._reader.after_delete(corpus, ids))
+
+    def table(self) -> tuple[DocumentRow, ...]:
+        """The documents and where they lie in memory, in the order of reading; empty before there are any."""
+        return self._reader.rows(self._corpus) if self._corpus else ()
 
     def clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> tuple[Clue, ...]:
         """What the memory recalls for a question: keys for retrieval, never evidence.
@@ -198,7 +237,9 @@ class MemoRAG:
         tensors, header = self.model.pack(corpus.memory)
         settings = {
             "ratio": self._ratio,
-            "chunks": asdict(self._chunking),
+            "order": self._reader.order,
+            "changes": dict(corpus.changes),
+            "chunks": asdict(self._reader.chunks),
             "clues": asdict(self._recalling),
             "retrieval": asdict(self._retrieving),
         }
@@ -220,12 +261,13 @@ class MemoRAG:
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
         embedder: Embedder | None = None,
-        ratio: int | None = None,
+        ratio: int | Literal["adapt"] | None = None,
         device: str = "auto",
         dtype: str = "auto",
         chunks: ChunkSettings | None = None,
         clues: ClueSettings | None = None,
         retrieval: RetrievalSettings | None = None,
+        order: Order | None = None,
         progress: bool | None = None,
     ) -> Self:
         """Open what ``save`` wrote, without reading the text again.
@@ -242,6 +284,7 @@ class MemoRAG:
             chunks: See ``MemoRAG``; for documents that are memorized from now on.
             clues: See ``MemoRAG``.
             retrieval: See ``MemoRAG``.
+            order: See ``MemoRAG``.
             progress: See ``MemoRAG``.
 
         Raises:
@@ -258,11 +301,13 @@ class MemoRAG:
             chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
             clues=clues or _stored_settings(ClueSettings, settings, "clues"),
             retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
+            order=order or settings.get("order", "given"),
             progress=progress,
         )
         stored = load_store(path, rag.model.fingerprint)
         index = _stored_index(stored, embedder, progress)
-        rag._corpus = _Corpus(stored.documents, rag.model.unpack(stored.tensors, stored.header), index)
+        memory = rag.model.unpack(stored.tensors, stored.header)
+        rag._corpus = Corpus(stored.documents, memory, index, dict(settings.get("changes", {})))
         return rag
 
     @property
@@ -280,7 +325,7 @@ class MemoRAG:
         """The memory, an immutable value of the model's; None before anything is memorized."""
         return self._corpus.memory if self._corpus else None
 
-    def _memorized(self) -> _Corpus:
+    def _memorized(self) -> Corpus:
         if self._corpus is None:
             raise NothingMemorizedError(
                 "Nothing has been memorized yet, so there is nothing to ask or to save. Call memorize(text) "
@@ -288,19 +333,8 @@ class MemoRAG:
             )
         return self._corpus
 
-    def _indexed(self, chunks: Sequence[Chunk], old: _Corpus | None) -> EvidenceIndex:
-        """An index over all chunks; those that have vectors are not encoded again."""
-        before = old.index.chunks if old else ()
-        vectors = None
-        if old and old.index.vectors is not None and self.embedder is not None:
-            new = DenseIndex.build(chunks, self.embedder, progress=self._progress).vectors
-            vectors = np.concatenate([old.index.vectors, new])
-        return EvidenceIndex.build(
-            (*before, *chunks), self.embedder, vectors=vectors, progress=self._progress
-        )
-
     def _recall(
-        self, corpus: _Corpus, questions: Sequence[str], settings: ClueSettings
+        self, corpus: Corpus, questions: Sequence[str], settings: ClueSettings
     ) -> tuple[tuple[Clue, ...], ...]:
         """The clues for each question, asking the memory only for those that are not kept."""
         if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
@@ -310,7 +344,13 @@ class MemoRAG:
         kept = corpus.recalled.copy()
         missing = [question for question in dict.fromkeys(questions) if (question, settings) not in kept]
         if missing:
-            recalled = generate_clues_batch(missing, corpus.memory, model=self.model, settings=settings)
+            recalled = generate_clues_batch(
+                missing,
+                corpus.memory,
+                model=self.model,
+                settings=settings,
+                parts=self._routed(corpus, missing, settings.max_parts),
+            )
             fresh = {(question, settings): clues for question, clues in zip(missing, recalled, strict=True)}
             kept |= fresh
             if len(kept) > QUESTIONS_KEPT:
@@ -318,7 +358,23 @@ class MemoRAG:
             corpus.recalled.update(fresh)
         return tuple(kept[question, settings] for question in questions)
 
-    def _checked_k(self, corpus: _Corpus, k: int | None) -> int:
+    def _routed(
+        self, corpus: Corpus, questions: Sequence[str], most: int | None
+    ) -> list[tuple[int, ...] | None] | None:
+        """The parts that each question is put to; None for all of them."""
+        if most is None or corpus.memory.parts <= most:
+            return None
+        if not keeps_documents(self.model):
+            raise InputError(
+                f"ClueSettings.max_parts is {most}, and a {type(self.model).__name__} cannot be asked in "
+                "part: it lacks the members of memorag_core.DocumentMemoryModel. Leave max_parts out."
+            )
+        numbers = {document.id: number for number, document in enumerate(corpus.documents)}
+        return route(
+            questions, corpus.memory, model=self.model, index=corpus.index, numbers=numbers, most=most
+        )
+
+    def _checked_k(self, corpus: Corpus, k: int | None) -> int:
         """Refuse a k that cannot be had before the memory is asked, which takes time."""
         if k is None:
             return min(self._retrieving.k, len(corpus.index.chunks))  # a short text has fewer
@@ -330,7 +386,9 @@ def _is_name(model: object) -> bool:
     return model is None or isinstance(model, str | os.PathLike)
 
 
-def _memory_model(model: Any, ratio: int | None, device: str, dtype: str) -> MemoryModel:
+def _memory_model(
+    model: Any, ratio: int | Literal["adapt"] | None, device: str, dtype: str
+) -> MemoryModel:
     if _is_name(model):
         from memorag_core.beacon import BeaconModel  # here, for it loads torch and transformers
 

@@ -5,8 +5,8 @@ In: nothing. Out: structural types. Knows no implementation; anything of the rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,53 @@ class MemoryModel(Protocol):
     def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> Any:
         """The inverse of ``pack``; raises ``StoreError`` when they do not fit this model."""
         ...
+
+
+class DocumentMemoryModel(MemoryModel, Protocol):
+    """A memory model that knows where documents lie in its memory, and can take the last ones back.
+
+    With one, changing a document reads again what stands behind it and no more, and questions can be put to
+    the parts of a memory that matter.
+    """
+
+    def token_spans(self, memory: Any) -> Sequence[tuple[int, int]]:
+        """For each document that was read its first token in the stream and the one after its last."""
+        ...
+
+    def parts_of(self, memory: Any, document: int, start: int, end: int) -> range:
+        """The parts that hold any of the characters from ``start`` to ``end`` of the document of this number."""
+        ...
+
+    def count_tokens(self, documents: Sequence[Document], memory: Any, *, documents_kept: int) -> int:
+        """Tokens that reading these documents behind the first ones of a memory will run."""
+        ...
+
+    def to_reread(self, memory: Any, documents: int) -> int:
+        """Tokens that ``rewind`` will read again."""
+        ...
+
+    def rewind(self, memory: Any, documents: int) -> Any:
+        """The memory of the first documents, as if the others had never been read; None for none."""
+        ...
+
+    def recollect(
+        self,
+        questions: Sequence[str],
+        memory: Any,
+        *,
+        kind: ClueKind,
+        language: str | None = None,
+        max_new_tokens: int | None = None,
+        parts: Sequence[Collection[int] | None] | None = None,
+    ) -> tuple[tuple[Recollection, ...], ...]:
+        """As ``MemoryModel.recollect``, each question put to some parts only; None for all of them."""
+        ...
+
+
+def keeps_documents(model: MemoryModel) -> TypeGuard[DocumentMemoryModel]:
+    """Whether a memory model has what ``DocumentMemoryModel`` adds; its fingerprint is not asked for."""
+    names = ("token_spans", "parts_of", "count_tokens", "to_reread", "rewind")
+    return all(callable(getattr(model, name, None)) for name in names)
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -25,7 +25,7 @@ from memorag_core.beacon.fitting import Fit
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.layers import is_attached
 from memorag_core.beacon.pack import identity, pack, unpack
-from memorag_core.beacon.parts import Cut, read_parts
+from memorag_core.beacon.parts import Cut, cut_back, read_parts, text_of, to_reread
 from memorag_core.beacon.placing import DeviceMap
 from memorag_core.beacon.quantized import Quantization, quantization_of
 from memorag_core.beacon.reading import empty_block, read
@@ -33,6 +33,7 @@ from memorag_core.beacon.rotary import Rotary
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.usage import Usage
 from memorag_core.beacon.windows import Stream
+from memorag_core.cut import alike, check_documents, checked_parts
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
@@ -403,8 +404,9 @@ class BeaconModel:
         kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        parts: Sequence[Collection[int] | None] | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask questions for one kind of clue, all in one run over one memory.
+        """Ask questions for one kind of clue, all together over one memory.
 
         Args:
             questions: one or more.
@@ -412,9 +414,10 @@ class BeaconModel:
             kind: what to ask for.
             language: of the request; see ``recall``.
             max_new_tokens: the longest reply of a part; None for the model's default.
+            parts: for each question the parts of the memory that it is put to; None for all.
 
         Returns:
-            For each question what every part said, best score first.
+            For each question what every part that was asked said, best score first.
 
         Raises:
             NothingMemorizedError: there is no memory.
@@ -431,7 +434,8 @@ class BeaconModel:
         tokens = self._tokenizer()
         prompts = self._prompts(language)
         requests = [self._request(tokens, prompts, kind, question) for question in questions]
-        replies = self._ask(requests, memory, limit)
+        wanted = checked_parts(parts, questions=len(requests), parts=memory.parts)
+        replies = self._ask(requests, memory, limit, wanted)
         return tuple(
             tuple(
                 sorted(
@@ -443,13 +447,97 @@ class BeaconModel:
                             len(said.ids),
                             said.finished,
                         )
-                        for part, said in enumerate(parts)
+                        for part, said in replied
                     ),
                     key=lambda recollection: -recollection.score,
                 )
             )
-            for parts in replies
+            for replied in replies
         )
+
+    # Documents
+
+    def token_spans(self, memory: BeaconMemory) -> tuple[tuple[int, int], ...]:
+        """For each document that was read its first token in the text and the one after its last.
+
+        Raises:
+            InputError: the memory was made or continued by ``feed``.
+        """
+        return tuple((document.start, document.end) for document in text_of(memory).documents)
+
+    def parts_of(self, memory: BeaconMemory, document: int, start: int, end: int) -> range:
+        """The parts that hold any of a document's characters from ``start`` to ``end``.
+
+        Args:
+            memory: of a text.
+            document: its number, in the order of reading.
+            start: the first character.
+            end: the one after the last.
+
+        Raises:
+            InputError: the memory was made or continued by ``feed``.
+        """
+        text = text_of(memory)
+        first, last = text.documents[document].tokens(start, end)
+        cut = self._cut_at(memory.ratio)
+        return cut.holding(first, max(last, first + 1), len(text)) if cut is not None else range(1)
+
+    def count_tokens(
+        self,
+        documents: str | Document | Sequence[str | Document],
+        memory: BeaconMemory,
+        *,
+        documents_kept: int,
+    ) -> int:
+        """Tokens that reading documents behind the first ones of a memory will run; those parts share, twice.
+
+        Args:
+            documents: one or more.
+            memory: of a text.
+            documents_kept: how many of its documents stay before them.
+
+        Raises:
+            InputError: no text in them, or as ``rewind``.
+        """
+        check_documents(documents_kept, len(text_of(memory).documents))
+        before = len(text_of(memory).first(documents_kept))
+        head = len(self._opening)
+        fill = self.window if self.usage.pad_windows else None
+        ids, _ = self._tokenizer().encode_documents(
+            _texts(documents), before=head + before, opening=head, fill=fill
+        )
+        cut = self._cut_at(memory.ratio)
+        return cut.to_read(before, before + len(ids)) if cut is not None else len(ids)
+
+    def to_reread(self, memory: BeaconMemory, documents: int) -> int:
+        """Tokens that ``rewind`` will read again: fewer than a window.
+
+        Raises:
+            InputError: as ``rewind``.
+        """
+        check_documents(documents, len(text_of(memory).documents))
+        if not documents:
+            return 0
+        return to_reread(memory, documents, cut=self._cut_at(memory.ratio), head=len(self._opening))
+
+    @torch.inference_mode()
+    def rewind(self, memory: BeaconMemory, documents: int) -> BeaconMemory | None:
+        """The memory of the first documents, as if the others had never been read.
+
+        Slots of windows that were closed are taken over; only the tokens of the window in which the last of
+        these documents ends are read again.
+
+        Args:
+            memory: of a text; it stays as it is.
+            documents: how many stay; of none, there is no memory.
+
+        Raises:
+            InputError: more documents than were read, or a memory that was made or continued by ``feed``.
+        """
+        check_documents(documents, len(text_of(memory).documents))
+        if not documents:
+            return None
+        return cut_back(self._host, memory, documents, cut=self._cut_at(memory.ratio), head=self._opening)
 
     # Disk
 
@@ -589,27 +677,36 @@ class BeaconModel:
             raise InputError(f"The request for {kind!r} has no tokens; expected a template with words in it.")
         return torch.tensor(ids, dtype=torch.long, device=self._host.device)
 
-    def _ask(self, requests: Sequence[Tensor], memory: BeaconMemory, limit: int) -> list[list[Generated]]:
-        """Every request of every part; -> [question][part]."""
-        replies: list[list[Generated]] = [[] for _ in requests]
+    def _ask(
+        self,
+        requests: Sequence[Tensor],
+        memory: BeaconMemory,
+        limit: int,
+        wanted: Sequence[Collection[int] | None],
+    ) -> list[list[tuple[int, Generated]]]:
+        """Every request of the parts it is put to; -> [question][(part, reply)]."""
+        replies: list[list[tuple[int, Generated]]] = [[] for _ in requests]
+        longest = max((len(request) for request in requests), default=0)
+        row_bytes = self._host.allocate(rows=0, length=0).entry_bytes * (longest + limit)
+        part = 0
         for block in memory.blocks:
-            longest = max((len(request) for request in requests), default=0)
-            row_bytes = self._host.allocate(rows=0, length=0).entry_bytes * (longest + limit)
-            rows = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes))
-            lanes = max(1, rows // block.rows)
-            for first in range(0, len(requests), lanes):
-                some = requests[first : first + lanes]
-                prompts = [request.expand(block.rows, -1) for request in some]
-                said = generate(
-                    self._host,
-                    block,
-                    prompts,
-                    max_new_tokens=limit,
-                    stop=self._stop,
-                    nothing=self.tokens.none_id if self.tokens is not None else None,
-                )
-                for lane in range(len(some)):
-                    replies[first + lane] += said[lane * block.rows : (lane + 1) * block.rows]
+            for start, stop, asked in alike(range(part, part + block.rows), wanted):
+                rows = block.row(start, stop)
+                lanes = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes) // rows.rows)
+                for first in range(0, len(asked), lanes):
+                    some = asked[first : first + lanes]
+                    said = generate(
+                        self._host,
+                        rows,
+                        [requests[question].expand(rows.rows, -1) for question in some],
+                        max_new_tokens=limit,
+                        stop=self._stop,
+                        nothing=self.tokens.none_id if self.tokens is not None else None,
+                    )
+                    for lane, question in enumerate(some):
+                        mine = said[lane * rows.rows : (lane + 1) * rows.rows]
+                        replies[question] += enumerate(mine, start=part + start)
+            part += block.rows
         return replies
 
     def _say(

@@ -55,7 +55,7 @@ def read_parts(
     Raises:
         InputError: the memory was made or continued by other means, so that what it read is not known.
     """
-    before = _text(memory) if memory is not None else ReadText.empty()
+    before = text_of(memory) if memory is not None else ReadText.empty()
     text = before.followed_by(ids, documents)
     growth = (cut or Cut(len(text) + 1, 0)).growth(len(before), len(text))
     head_ids = torch.tensor(head, dtype=torch.long, device=ids.device)
@@ -159,7 +159,7 @@ def cut_back(
         head: ids that every part begins with.
         progress: told of every window.
     """
-    text = _text(memory).first(documents)
+    text = text_of(memory).first(documents)
     row, tokens = _last_row(memory, documents, cut, len(head))
     start, _ = _spans(len(text), cut)[-1]
     if row.stream.tokens != tokens:
@@ -182,7 +182,8 @@ def cut_back(
     return BeaconMemory(tuple(blocks), len(head) + len(text), text)
 
 
-def _text(memory: BeaconMemory) -> ReadText:
+def text_of(memory: BeaconMemory) -> ReadText:
+    """What a memory has read; refuses one that ``feed`` made, which does not know."""
     if memory.text is None:
         raise InputError(
             "This memory was made or continued by feed(), so that its text is not known. Continue it with "
@@ -197,6 +198,6 @@ def _spans(tokens: int, cut: Cut | None) -> list[Span]:
 
 def _last_row(memory: BeaconMemory, documents: int, cut: Cut | None, head: int) -> tuple[Block, int]:
     """The row in which the first documents end, and the tokens that it will have then."""
-    spans = _spans(len(_text(memory).first(documents)), cut)
+    spans = _spans(len(text_of(memory).first(documents)), cut)
     start, end = spans[-1]
     return memory.row(len(spans) - 1).blocks[0], head + end - start

@@ -7,7 +7,7 @@ parts and tokens are put together here; it knows nothing of clues, chunks or ret
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -17,13 +17,13 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from memorag_core.cut import Cut
+from memorag_core.cut import Cut, alike, check_documents, checked_parts
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.longcontext.asking import Generated, generate
 from memorag_core.longcontext.checkpoint import load_checkpoint
 from memorag_core.longcontext.memory import Block, LongContextMemory
 from memorag_core.longcontext.pack import identity, pack, unpack
-from memorag_core.longcontext.parts import read_parts
+from memorag_core.longcontext.parts import cut_back, read_parts, text_of, to_reread
 from memorag_core.longcontext.reading import empty_block, read
 from memorag_core.longcontext.trial import try_host
 from memorag_core.prompts import PromptSet, load_prompts
@@ -292,6 +292,7 @@ class LongContextModel:
         kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        parts: Sequence[Collection[int] | None] | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
         """Ask questions for one kind of clue, all together over one memory.
 
@@ -301,9 +302,10 @@ class LongContextModel:
             kind: what to ask for.
             language: of the request, such as "en" or "zh"; a model with prompts of its own uses those.
             max_new_tokens: the longest reply of a part; None for the usual one, or what room there is.
+            parts: for each question the parts of the memory that it is put to; None for all.
 
         Returns:
-            For each question what every part said, best score first.
+            For each question what every part that was asked said, best score first.
 
         Raises:
             NothingMemorizedError: there is no memory.
@@ -325,18 +327,100 @@ class LongContextModel:
         room = self.positions - memory.row_tokens - longest + 1  # the last token of a reply is not read
         limit = max_new_tokens if max_new_tokens is not None else min(LONGEST_REPLY[kind], max(1, room))
         self._check_positions(memory, longest + limit - 1)
+        wanted = checked_parts(parts, questions=len(requests), parts=memory.parts)
         return tuple(
             tuple(
                 sorted(
                     (
                         Recollection(tokens.decode(said.ids), said.score, part, len(said.ids), said.finished)
-                        for part, said in enumerate(parts)
+                        for part, said in replied
                     ),
                     key=lambda recollection: -recollection.score,
                 )
             )
-            for parts in self._ask(requests, memory, limit)
+            for replied in self._ask(requests, memory, limit, wanted)
         )
+
+    # Documents
+
+    def token_spans(self, memory: LongContextMemory) -> tuple[tuple[int, int], ...]:
+        """For each document that was read its first token in the text and the one after its last.
+
+        Raises:
+            InputError: the memory was made or continued by ``feed``.
+        """
+        return tuple((document.start, document.end) for document in text_of(memory).documents)
+
+    def parts_of(self, memory: LongContextMemory, document: int, start: int, end: int) -> range:
+        """The parts that hold any of a document's characters from ``start`` to ``end``.
+
+        Args:
+            memory: of a text.
+            document: its number, in the order of reading.
+            start: the first character.
+            end: the one after the last.
+
+        Raises:
+            InputError: the memory was made or continued by ``feed``.
+        """
+        text = text_of(memory)
+        first, last = text.documents[document].tokens(start, end)
+        return self._cut.holding(first, max(last, first + 1), len(text))
+
+    def count_tokens(
+        self,
+        documents: str | Document | Sequence[str | Document],
+        memory: LongContextMemory,
+        *,
+        documents_kept: int,
+    ) -> int:
+        """Tokens that reading documents behind the first ones of a memory will run; those parts share, twice.
+
+        Args:
+            documents: one or more.
+            memory: of a text.
+            documents_kept: how many of its documents stay before them.
+
+        Raises:
+            InputError: no text in them, or as ``rewind``.
+        """
+        check_documents(documents_kept, len(text_of(memory).documents))
+        before = len(text_of(memory).first(documents_kept))
+        head = len(self._opening)
+        ids, _ = self._tokenizer().encode_documents(
+            _texts(documents), before=head + before, opening=head, fill=None
+        )
+        return self._cut.to_read(before, before + len(ids))
+
+    def to_reread(self, memory: LongContextMemory, documents: int) -> int:
+        """Tokens that ``rewind`` will read again: none, unless a layer has a window.
+
+        Raises:
+            InputError: as ``rewind``.
+        """
+        check_documents(documents, len(text_of(memory).documents))
+        if not documents:
+            return 0
+        return to_reread(self._host, memory, documents, cut=self._cut, head=len(self._opening))
+
+    @torch.inference_mode()
+    def rewind(self, memory: LongContextMemory, documents: int) -> LongContextMemory | None:
+        """The memory of the first documents, as if the others had never been read.
+
+        Layers that keep all are cut off there. One with a window has dropped what lay behind it: the part in
+        which the last of these documents ends is then read again.
+
+        Args:
+            memory: of a text; it stays as it is.
+            documents: how many stay; of none, there is no memory.
+
+        Raises:
+            InputError: more documents than were read, or a memory that was made or continued by ``feed``.
+        """
+        check_documents(documents, len(text_of(memory).documents))
+        if not documents:
+            return None
+        return cut_back(self._host, memory, documents, cut=self._cut, head=self._opening, chunk=self.chunk)
 
     # Disk
 
@@ -431,26 +515,35 @@ class LongContextModel:
         return torch.tensor(ids, dtype=torch.long, device=self._host.device)
 
     def _ask(
-        self, requests: Sequence[Tensor], memory: LongContextMemory, limit: int
-    ) -> list[list[Generated]]:
-        """Every request of every part; -> [question][part]."""
-        replies: list[list[Generated]] = [[] for _ in requests]
+        self,
+        requests: Sequence[Tensor],
+        memory: LongContextMemory,
+        limit: int,
+        wanted: Sequence[Collection[int] | None],
+    ) -> list[list[tuple[int, Generated]]]:
+        """Every request of the parts it is put to; -> [question][(part, reply)]."""
+        replies: list[list[tuple[int, Generated]]] = [[] for _ in requests]
         longest = max((len(request) for request in requests), default=1)
         row_bytes = sum(group.token_bytes for group in self._host.layout.groups) * (longest + limit)
+        part = 0
         for block in memory.blocks:
-            lanes = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes) // block.rows)
-            for first in range(0, len(requests), lanes):
-                prompts = [request.expand(block.rows, -1) for request in requests[first : first + lanes]]
-                said = generate(
-                    self._host,
-                    block,
-                    prompts,
-                    max_new_tokens=limit,
-                    chunk=self.chunk,
-                    stop=self._stop,
-                )
-                for lane in range(len(prompts)):
-                    replies[first + lane] += said[lane * block.rows : (lane + 1) * block.rows]
+            for start, stop, asked in alike(range(part, part + block.rows), wanted):
+                rows = block.of_rows(start, stop)
+                lanes = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes) // rows.rows)
+                for first in range(0, len(asked), lanes):
+                    some = asked[first : first + lanes]
+                    said = generate(
+                        self._host,
+                        rows,
+                        [requests[question].expand(rows.rows, -1) for question in some],
+                        max_new_tokens=limit,
+                        chunk=self.chunk,
+                        stop=self._stop,
+                    )
+                    for lane, question in enumerate(some):
+                        mine = said[lane * rows.rows : (lane + 1) * rows.rows]
+                        replies[question] += enumerate(mine, start=part + start)
+            part += block.rows
         return replies
 
 

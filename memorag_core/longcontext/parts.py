@@ -49,7 +49,7 @@ def read_parts(
     Raises:
         InputError: the memory was made or continued by other means, so that what it read is not known.
     """
-    before = _text(memory) if memory is not None else ReadText.empty()
+    before = text_of(memory) if memory is not None else ReadText.empty()
     text = before.followed_by(ids, documents)
     growth = cut.growth(len(before), len(text))
     head_ids = torch.tensor(head, dtype=torch.long, device=ids.device)
@@ -131,8 +131,9 @@ def _joined(
 
 
 def to_reread(host: Host, memory: LongContextMemory, documents: int, *, cut: Cut, head: int) -> int:
-    """Tokens that ``cut_back`` reads again: none, or, where layers have dropped what lay behind their window,
-    all of the last part that stays.
+    """Tokens that ``cut_back`` reads again.
+
+    That is none, or, where layers have dropped what lay behind their window, all of the last part that stays.
 
     Args:
         host: the model.
@@ -166,7 +167,7 @@ def cut_back(
         chunk: tokens that are run at once.
         progress: told of every chunk.
     """
-    text = _text(memory).first(documents)
+    text = text_of(memory).first(documents)
     spans = cut.spans(len(text))
     row, tokens = _last_row(memory, documents, cut, len(head))
     if row.tokens != tokens and _keeps_all(host, row):
@@ -188,7 +189,8 @@ def cut_back(
     return LongContextMemory(tuple(blocks), len(head) + len(text), text)
 
 
-def _text(memory: LongContextMemory) -> ReadText:
+def text_of(memory: LongContextMemory) -> ReadText:
+    """What a memory has read; refuses one that ``feed`` made, which does not know."""
     if memory.text is None:
         raise InputError(
             "This memory was made or continued by feed(), so that its text is not known. Continue it with "
@@ -199,7 +201,7 @@ def _text(memory: LongContextMemory) -> ReadText:
 
 def _last_row(memory: LongContextMemory, documents: int, cut: Cut, head: int) -> tuple[Block, int]:
     """The row in which the first documents end, and the tokens that it will have then."""
-    spans = cut.spans(len(_text(memory).first(documents)))
+    spans = cut.spans(len(text_of(memory).first(documents)))
     start, end = spans[-1]
     return memory.row(len(spans) - 1).blocks[0], head + end - start
 

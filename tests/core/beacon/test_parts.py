@@ -179,8 +179,10 @@ def test_cut_back_and_read_on_it_is_what_reading_the_result_afresh_gives(
         before = memory.tokens - head if memory is not None else 0
         ends = [before, *(before + end for end in accumulate(map(len, pieces)))]
         spans = [DocumentSpan(start, end, (0,)) for start, end in pairwise(ends)]
-        read_on = {"stream": Stream(WINDOW, ratio), "cut": cut, "head": opening}
-        return read_parts(Host.of(model.model), memory, torch.cat(pieces), spans, **read_on)
+        start = Stream(WINDOW, ratio)
+        return read_parts(
+            Host.of(model.model), memory, torch.cat(pieces), spans, stream=start, cut=cut, head=opening
+        )
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(parts, "BLOCK_ROWS", rows)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,11 @@ class CountingModel(BeaconModel):
         kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        parts: Sequence[Collection[int] | None] | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
         self.asked += len(questions)
         return super().recollect(
-            questions, memory, kind=kind, language=language, max_new_tokens=max_new_tokens
+            questions, memory, kind=kind, language=language, max_new_tokens=max_new_tokens, parts=parts
         )
 
 

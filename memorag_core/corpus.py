@@ -1,0 +1,265 @@
+"""All that was memorized, as a value, and how it changes.
+
+In: a corpus and the documents it should hold. Out: the next corpus; the one before stays as it is. Knows the
+stages that read and index, not those that ask.
+
+Documents that stand unchanged at the beginning keep their part of the memory: the memory is cut back to them,
+and what follows is read. A model that cannot cut a memory back reads all of it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from memorag_core.config import ChunkSettings, ClueSettings
+from memorag_core.errors import InputError
+from memorag_core.protocols import Embedder, FloatMatrix, MemoryModel, keeps_documents
+from memorag_core.records import Chunk, Clue, Document
+from memorag_core.retrieval import EvidenceIndex
+from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.text import as_documents, split_document
+
+Order: TypeAlias = Literal["given", "changing_last"]
+"""How documents stand in a corpus: as they were added, or those that were updated most often at the end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corpus:
+    """All that was memorized, never changed.
+
+    Attributes:
+        documents: in the order of reading.
+        memory: what the model made of them.
+        index: their chunks.
+        changes: for each document that was updated, how often.
+        recalled: the clues that were asked for, so that the memory is not asked the same again.
+    """
+
+    documents: tuple[Document, ...]
+    memory: Any
+    index: EvidenceIndex
+    changes: Mapping[str, int] = field(default_factory=dict)
+    recalled: dict[tuple[str, ClueSettings], tuple[Clue, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A line of the document table.
+
+    Attributes:
+        id: the document's.
+        metadata: likewise.
+        characters: in its text.
+        chunks: it was cut into.
+        changes: how often it was updated.
+        tokens: its first token in the stream of all that was read, and the one after its last; None where the
+            model does not say.
+        parts: the first part of the memory that holds any of it, and the one after the last; likewise.
+    """
+
+    id: str
+    metadata: Mapping[str, Any]
+    characters: int
+    chunks: int
+    changes: int
+    tokens: tuple[int, int] | None
+    parts: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a change would make the model read.
+
+    Attributes:
+        tokens: in all.
+        again: of them, tokens that it has read before.
+    """
+
+    tokens: int
+    again: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads documents into memory and index.
+
+    Attributes:
+        model: the memory model.
+        embedder: what makes vectors, if anything.
+        chunks: how documents are cut.
+        order: how they stand.
+        progress: whether to show bars; None shows them on terminals.
+    """
+
+    model: MemoryModel
+    embedder: Embedder | None
+    chunks: ChunkSettings
+    order: Order = "given"
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in ("given", "changing_last"):
+            raise InputError(f"The order is {self.order!r}; expected 'given' or 'changing_last'.")
+
+    def added(self, corpus: Corpus | None, given: str | Document | Sequence[str | Document]) -> Corpus:
+        """The corpus with more documents behind those there are.
+
+        Raises:
+            InputError: no text in them, or an id that is in use.
+        """
+        old = corpus.documents if corpus else ()
+        new = as_documents(given, taken={document.id for document in old})
+        return self._read(corpus, (*old, *new), corpus.changes if corpus else {})
+
+    def updated(self, corpus: Corpus, given: Document | Sequence[Document]) -> Corpus:
+        """The corpus with other texts or metadata for some documents.
+
+        Raises:
+            InputError: no documents, one without text, or one whose id is not in the corpus.
+        """
+        documents, changes = self._after_update(corpus, given)
+        return self._read(corpus, documents, changes)
+
+    def without(self, corpus: Corpus, ids: str | Collection[str]) -> Corpus | None:
+        """The corpus without some documents; None when none is left.
+
+        Raises:
+            InputError: an id that is not in the corpus, or none.
+        """
+        gone = self._known(corpus, [ids] if isinstance(ids, str) else ids)
+        left = tuple(document for document in corpus.documents if document.id not in gone)
+        changes = {name: count for name, count in corpus.changes.items() if name not in gone}
+        return self._read(corpus, left, changes) if left else None
+
+    def reading(self, corpus: Corpus, documents: Sequence[Document]) -> Reading:
+        """What it would take to come from a corpus to one with other documents; nothing is read.
+
+        Raises:
+            InputError: as the change itself, or a model that cannot tell.
+        """
+        if not keeps_documents(self.model):
+            raise InputError(
+                f"A {type(self.model).__name__} cannot tell what it would read: it lacks the members of "
+                "memorag_core.DocumentMemoryModel. On a change it reads the whole corpus."
+            )
+        kept = _common(corpus.documents, documents)
+        again = self.model.to_reread(corpus.memory, kept)
+        rest = documents[kept:]
+        tokens = self.model.count_tokens(rest, corpus.memory, documents_kept=kept) if rest else 0
+        texts = [(document.id, document.text) for document in corpus.documents]
+        spans = dict(zip(texts, self.model.token_spans(corpus.memory), strict=True))
+        moved = [spans[key] for document in rest if (key := (document.id, document.text)) in spans]
+        return Reading(again + tokens, again + sum(end - start for start, end in moved))
+
+    def after_update(self, corpus: Corpus, given: Document | Sequence[Document]) -> tuple[Document, ...]:
+        """The documents as they would stand after an update."""
+        return self._after_update(corpus, given)[0]
+
+    def after_delete(self, corpus: Corpus, ids: str | Collection[str]) -> tuple[Document, ...]:
+        """The documents as they would stand after some are deleted."""
+        gone = self._known(corpus, [ids] if isinstance(ids, str) else ids)
+        return tuple(document for document in corpus.documents if document.id not in gone)
+
+    def rows(self, corpus: Corpus) -> tuple[DocumentRow, ...]:
+        """The document table."""
+        model = self.model if keeps_documents(self.model) else None
+        spans = model.token_spans(corpus.memory) if model else [None] * len(corpus.documents)
+        counts = dict.fromkeys((document.id for document in corpus.documents), 0)
+        for chunk in corpus.index.chunks:
+            counts[chunk.document_id] += 1
+        rows = []
+        for number, (document, span) in enumerate(zip(corpus.documents, spans, strict=True)):
+            held = model.parts_of(corpus.memory, number, 0, len(document.text)) if model else None
+            rows.append(
+                DocumentRow(
+                    document.id,
+                    document.metadata,
+                    len(document.text),
+                    counts[document.id],
+                    corpus.changes.get(document.id, 0),
+                    span,
+                    (held.start, held.stop) if held is not None else None,
+                )
+            )
+        return tuple(rows)
+
+    def _after_update(
+        self, corpus: Corpus, given: Document | Sequence[Document]
+    ) -> tuple[tuple[Document, ...], dict[str, int]]:
+        new = {document.id: document for document in as_documents(given)}
+        self._known(corpus, new)
+        changed = [document.id for document in corpus.documents if new.get(document.id, document) != document]
+        changes = dict(corpus.changes)
+        for name in changed:
+            changes[name] = changes.get(name, 0) + 1
+        documents = [new.get(document.id, document) for document in corpus.documents]
+        if self.order == "changing_last":
+            documents.sort(key=lambda document: changes.get(document.id, 0))
+        return tuple(documents), changes
+
+    def _known(self, corpus: Corpus, ids: Collection[str]) -> set[str]:
+        known = {document.id for document in corpus.documents}
+        unknown = sorted(repr(name) for name in ids if name not in known)
+        if unknown or not ids:
+            some = ", ".join(map(repr, sorted(known)[:5])) + (", ..." if len(known) > 5 else "")
+            raise InputError(
+                f"There is no document with the id {', '.join(unknown) or '(none was given)'}; the corpus "
+                f"has {some}. New documents are added with memorize()."
+            )
+        return set(ids)
+
+    def _read(
+        self, corpus: Corpus | None, documents: Sequence[Document], changes: Mapping[str, int]
+    ) -> Corpus:
+        """The corpus of these documents, made of what can be kept of the one before."""
+        index = self._indexed(corpus, documents)
+        old = corpus.documents if corpus else ()
+        kept = _common(old, documents)
+        memory = corpus.memory if corpus else None
+        if kept < len(old):
+            if kept and keeps_documents(self.model):
+                memory = self.model.rewind(memory, kept)
+            else:
+                memory, kept = None, 0
+        if kept < len(documents):
+            memory = self.model.memorize(documents[kept:], memory, progress=self.progress)
+        return Corpus(tuple(documents), memory, index, dict(changes))
+
+    def _indexed(self, corpus: Corpus | None, documents: Iterable[Document]) -> EvidenceIndex:
+        """An index over all chunks; texts that have vectors are not encoded again."""
+        kept: dict[str, list[Chunk]] = {}
+        known = {document.id: document for document in corpus.documents} if corpus else {}
+        for chunk in corpus.index.chunks if corpus else ():
+            kept.setdefault(chunk.document_id, []).append(chunk)
+        chunks: list[Chunk] = []
+        for document in documents:
+            same = known.get(document.id) == document
+            chunks += kept[document.id] if same else split_document(document, self.chunks)
+        vectors = self._vectors(corpus, chunks) if self.embedder is not None and corpus else None
+        return EvidenceIndex.build(chunks, self.embedder, vectors=vectors, progress=self.progress)
+
+    def _vectors(self, corpus: Corpus, chunks: Sequence[Chunk]) -> FloatMatrix | None:
+        old = corpus.index.vectors
+        if old is None or self.embedder is None:
+            return None
+        places = {chunk.text: place for place, chunk in enumerate(corpus.index.chunks)}
+        new = list({chunk.text: chunk for chunk in chunks if chunk.text not in places}.values())
+        if new:
+            places |= {chunk.text: len(old) + place for place, chunk in enumerate(new)}
+            old = np.concatenate([old, DenseIndex.build(new, self.embedder, progress=self.progress).vectors])
+        vectors: FloatMatrix = old[[places[chunk.text] for chunk in chunks]]
+        return vectors
+
+
+def _common(one: Sequence[Document], other: Sequence[Document]) -> int:
+    """How many documents two sequences begin with alike."""
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if (left.id, left.text) != (right.id, right.text):
+            break
+        count += 1
+    return count
