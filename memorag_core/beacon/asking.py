@@ -11,7 +11,7 @@ by lane, within a lane part by part.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from memorag_core.beacon.attention import SharedPass
 from memorag_core.beacon.cache import Block, KeyValues
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.windows import Ints, Step, Stream, next_step
+from memorag_core.decoding import Generated, decode
 
 Bools = npt.NDArray[np.bool_]
 
@@ -30,9 +31,6 @@ SILENT_ABOVE = 0.97
 """Of a model that can say that it remembers nothing, so many parts of a block reply to a prompt, those that
 say it least, and none that says it with more than this probability: most parts of a long text know nothing of
 a question, and what they would say costs time and misleads."""
-
-KEEP_SHARE = 0.75
-"""Rows that have ended are dropped from the run once fewer than this share goes on."""
 
 
 @dataclass(slots=True)
@@ -236,23 +234,6 @@ class _View:
     visible: Bools
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """What one row said.
-
-    Attributes:
-        ids: the generated tokens, without the one that ended them.
-        score: mean natural-log probability of the generated tokens, the one that ended them included.
-        finished: whether it ended by itself.
-        something: natural-log probability that the reply was not the token for nothing; 0 without one.
-    """
-
-    ids: tuple[int, ...]
-    score: float
-    finished: bool
-    something: float = 0.0
-
-
 def generate(
     host: Host,
     block: Block,
@@ -278,37 +259,22 @@ def generate(
     """
     longest = max(prompt.shape[1] for prompt in prompts)
     asking = Asking(host, block, lanes=len(prompts), columns=2 * longest + max_new_tokens)
-    rows = len(prompts) * block.rows
-    said: list[list[int]] = [[] for _ in range(rows)]
-    scores = [0.0] * rows
-    ended = [False] * rows
-    something = [0.0] * rows
-    running = list(range(rows))  # the replies that the rows of the run belong to
-    hidden = asking.feed(prompts)
-    for count in range(1, max_new_tokens + 1):
-        logits = host.logits(hidden)  # [rows, vocabulary]
-        if count == 1 and nothing is not None:
-            share = (logits[:, nothing] - logits.logsumexp(dim=-1)).exp().clamp(max=1 - 1e-6)
-            something = torch.log1p(-share).tolist()
-            ended = _silent(share.view(len(prompts), -1))
-            logits[:, nothing] = -torch.inf
-        tokens = logits.argmax(dim=-1)
-        probabilities = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        for row, token, probability in zip(running, tokens.tolist(), probabilities.tolist(), strict=True):
-            if not ended[row]:
-                scores[row] += (probability - scores[row]) / count
-                ended[row] = token in stop
-                if not ended[row]:
-                    said[row].append(token)
-        alive = [at for at, row in enumerate(running) if not ended[row]]
-        if not alive or count == max_new_tokens:
-            break
-        if len(alive) < KEEP_SHARE * len(running):
-            asking.keep(alive)
-            tokens = tokens[alive]
-            running = [running[at] for at in alive]
-        hidden = asking.feed_one(tokens)
-    return [Generated(tuple(said[row]), scores[row], ended[row], something[row]) for row in range(rows)]
+    logits = host.logits(asking.feed(prompts))  # [rows, vocabulary]
+    silent, something = None, [0.0] * len(logits)
+    if nothing is not None:
+        share = (logits[:, nothing] - logits.logsumexp(dim=-1)).exp().clamp(max=1 - 1e-6)
+        something = torch.log1p(-share).tolist()
+        silent = _silent(share.view(len(prompts), -1))
+        logits[:, nothing] = -torch.inf
+    said = decode(
+        logits,
+        feed_one=lambda tokens: host.logits(asking.feed_one(tokens)),
+        keep=asking.keep,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        silent=silent,
+    )
+    return [replace(one, something=other) for one, other in zip(said, something, strict=True)]
 
 
 def _silent(nothing: Tensor) -> list[bool]:

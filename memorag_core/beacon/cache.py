@@ -46,7 +46,7 @@ class Block:
         """Rows, B."""
         return self.slots.rows
 
-    def row(self, start: int, stop: int) -> Block:
+    def of_rows(self, start: int, stop: int) -> Block:
         """A view of some rows."""
         return Block(self.stream, self.slots.of_rows(start, stop), self.tail.of_rows(start, stop))
 
@@ -120,7 +120,7 @@ class BeaconMemory:
         place = index
         for block in self.blocks:
             if 0 <= place < block.rows:
-                return BeaconMemory((block.row(place, place + 1),), block.stream.tokens)
+                return BeaconMemory((block.of_rows(place, place + 1),), block.stream.tokens)
             place -= block.rows
         raise InputError(f"Row {index} was asked for; expected 0 to {self.parts - 1}.")
 

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from memorag_core.beacon.asking import Generated, generate
+from memorag_core.beacon.asking import generate
 from memorag_core.beacon.cache import BeaconMemory, Block
 from memorag_core.beacon.checkpoint import load_checkpoint
 from memorag_core.beacon.fitting import Fit
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.layers import is_attached
 from memorag_core.beacon.pack import identity, pack, unpack
-from memorag_core.beacon.parts import Cut, cut_back, read_parts, text_of, to_reread
+from memorag_core.beacon.parts import Cut, cut_back, read_parts, to_reread
 from memorag_core.beacon.placing import DeviceMap
 from memorag_core.beacon.quantized import Quantization, quantization_of
 from memorag_core.beacon.reading import empty_block, read
@@ -33,20 +32,15 @@ from memorag_core.beacon.rotary import Rotary
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.usage import Usage
 from memorag_core.beacon.windows import Stream
-from memorag_core.cut import alike, check_documents, checked_parts
-from memorag_core.errors import InputError, NothingMemorizedError
+from memorag_core.decoding import Generated
+from memorag_core.errors import InputError
+from memorag_core.local import Ids, LocalModel, Progress, check_new_tokens, check_rows
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+from memorag_core.readtext import DocumentSpan
+from memorag_core.records import ClueKind
 from memorag_core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
-
-Ids: TypeAlias = Tensor | Sequence[int] | Sequence[Sequence[int]]
-"""Token ids [B, T], or [T] for one row."""
-
-ASKED_ROWS = 512
-ASKED_BYTES = 1 << 30
-"""Rows, and bytes of their own keys and values, that are asked in one run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +56,7 @@ class Feed:
     logits: Tensor
 
 
-class BeaconModel:
+class BeaconModel(LocalModel[BeaconMemory]):
     """A beacon memory model (MemoRAG, arXiv 2409.05591; Activation Beacon, arXiv 2401.03462).
 
     It holds nothing of what it reads: a memory is a value that the caller keeps. Model and memories can be
@@ -243,7 +237,7 @@ class BeaconModel:
         if memory is None:
             blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
         else:
-            _check_rows(ids, memory)
+            check_rows(ids, memory)
             blocks = memory.blocks
             if len({block.stream for block in blocks}) > 1:
                 raise InputError(
@@ -275,11 +269,11 @@ class BeaconModel:
             InputError: as ``feed``; also for ``max_new_tokens`` below 1.
         """
         ids = self._ids(input_ids)
-        _check_new_tokens(max_new_tokens)
+        check_new_tokens(max_new_tokens)
         if memory is None:
             blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
         else:
-            _check_rows(ids, memory)
+            check_rows(ids, memory)
             blocks = memory.blocks
         said: list[tuple[int, ...]] = []
         row = 0
@@ -291,54 +285,6 @@ class BeaconModel:
         return torch.tensor(said, dtype=torch.long, device=ids.device)
 
     # Text
-
-    @torch.inference_mode()
-    def memorize(
-        self,
-        text_or_documents: str | Document | Sequence[str | Document],
-        memory: BeaconMemory | None = None,
-        *,
-        progress: bool | None = None,
-    ) -> BeaconMemory:
-        """Read text into a memory.
-
-        Reading documents at once or one after the other, each time continuing the memory, gives the same
-        memory.
-
-        Args:
-            text_or_documents: a text, a document, or several.
-            memory: what was read before, to be continued; it stays as it is.
-            progress: whether to show a bar; None shows it on terminals.
-
-        Raises:
-            InputError: no text, an empty text, a model without tokenizer, or a memory that ``feed`` made.
-        """
-        tokens = self._tokenizer()
-        texts = _texts(text_or_documents)
-        ids, documents = tokens.encode_documents(
-            texts,
-            before=memory.tokens if memory is not None else len(self._opening),
-            opening=len(self._opening),
-            fill=self.window if self.usage.pad_windows else None,
-        )
-        ratio = memory.ratio if memory is not None else self.ratio_for(len(self._opening) + len(ids))
-        cut = self._cut_at(ratio)
-        self._check_fits(memory, len(ids), ratio, cut)
-        # disable=None is tqdm's way to show a bar on terminals only
-        hidden = None if progress is None else not progress
-        total = self._tokens_to_read(memory, len(ids), cut)
-        with tqdm(total=total, desc="memorizing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
-            more = torch.from_numpy(ids).to(self._host.device)
-            return read_parts(
-                self._host,
-                memory,
-                more,
-                documents,
-                stream=Stream(self.window, ratio),
-                cut=cut,
-                head=self._opening,
-                progress=bar.update,
-            )
 
     def recall(
         self,
@@ -394,150 +340,6 @@ class BeaconModel:
     ) -> str:
         """Key points for a request, one a line; an empty one asks for a summary. Otherwise as ``recall``."""
         return self._say(question, memory, "key_point", max_new_tokens, language)
-
-    @torch.inference_mode()
-    def recollect(
-        self,
-        questions: Sequence[str],
-        memory: BeaconMemory | None,
-        *,
-        kind: ClueKind,
-        language: str | None = None,
-        max_new_tokens: int | None = None,
-        parts: Sequence[Collection[int] | None] | None = None,
-    ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask questions for one kind of clue, all together over one memory.
-
-        Args:
-            questions: one or more.
-            memory: what was read; it stays as it is.
-            kind: what to ask for.
-            language: of the request; see ``recall``.
-            max_new_tokens: the longest reply of a part; None for the model's default.
-            parts: for each question the parts of the memory that it is put to; None for all.
-
-        Returns:
-            For each question what every part that was asked said, best score first.
-
-        Raises:
-            NothingMemorizedError: there is no memory.
-            InputError: an empty question, or a kind of request that the model does not know.
-        """
-        if memory is None or not memory.tokens:
-            raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
-        if kind not in CLUE_KINDS:
-            raise InputError(f"The kind of clue is {kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
-        if isinstance(questions, str):
-            raise InputError("The questions are one text; expected a list of questions, such as [question].")
-        limit = max_new_tokens if max_new_tokens is not None else self.usage.longest_reply(kind)
-        _check_new_tokens(limit)
-        tokens = self._tokenizer()
-        prompts = self._prompts(language)
-        requests = [self._request(tokens, prompts, kind, question) for question in questions]
-        wanted = checked_parts(parts, questions=len(requests), parts=memory.parts)
-        replies = self._ask(requests, memory, limit, wanted)
-        return tuple(
-            tuple(
-                sorted(
-                    (
-                        Recollection(
-                            tokens.decode(said.ids),
-                            said.score + said.something,
-                            part,
-                            len(said.ids),
-                            said.finished,
-                        )
-                        for part, said in replied
-                    ),
-                    key=lambda recollection: -recollection.score,
-                )
-            )
-            for replied in replies
-        )
-
-    # Documents
-
-    def token_spans(self, memory: BeaconMemory) -> tuple[tuple[int, int], ...]:
-        """For each document that was read its first token in the text and the one after its last.
-
-        Raises:
-            InputError: the memory was made or continued by ``feed``.
-        """
-        return tuple((document.start, document.end) for document in text_of(memory).documents)
-
-    def parts_of(self, memory: BeaconMemory, document: int, start: int, end: int) -> range:
-        """The parts that hold any of a document's characters from ``start`` to ``end``.
-
-        Args:
-            memory: of a text.
-            document: its number, in the order of reading.
-            start: the first character.
-            end: the one after the last.
-
-        Raises:
-            InputError: the memory was made or continued by ``feed``.
-        """
-        text = text_of(memory)
-        first, last = text.documents[document].tokens(start, end)
-        cut = self._cut_at(memory.ratio)
-        return cut.holding(first, max(last, first + 1), len(text)) if cut is not None else range(1)
-
-    def count_tokens(
-        self,
-        documents: str | Document | Sequence[str | Document],
-        memory: BeaconMemory,
-        *,
-        documents_kept: int,
-    ) -> int:
-        """Tokens that reading documents behind the first ones of a memory will run; those parts share, twice.
-
-        Args:
-            documents: one or more.
-            memory: of a text.
-            documents_kept: how many of its documents stay before them.
-
-        Raises:
-            InputError: no text in them, or as ``rewind``.
-        """
-        check_documents(documents_kept, len(text_of(memory).documents))
-        before = len(text_of(memory).first(documents_kept))
-        head = len(self._opening)
-        fill = self.window if self.usage.pad_windows else None
-        ids, _ = self._tokenizer().encode_documents(
-            _texts(documents), before=head + before, opening=head, fill=fill
-        )
-        cut = self._cut_at(memory.ratio)
-        return cut.to_read(before, before + len(ids)) if cut is not None else len(ids)
-
-    def to_reread(self, memory: BeaconMemory, documents: int) -> int:
-        """Tokens that ``rewind`` will read again: fewer than a window.
-
-        Raises:
-            InputError: as ``rewind``.
-        """
-        check_documents(documents, len(text_of(memory).documents))
-        if not documents:
-            return 0
-        return to_reread(memory, documents, cut=self._cut_at(memory.ratio), head=len(self._opening))
-
-    @torch.inference_mode()
-    def rewind(self, memory: BeaconMemory, documents: int) -> BeaconMemory | None:
-        """The memory of the first documents, as if the others had never been read.
-
-        Slots of windows that were closed are taken over; only the tokens of the window in which the last of
-        these documents ends are read again.
-
-        Args:
-            memory: of a text; it stays as it is.
-            documents: how many stay; of none, there is no memory.
-
-        Raises:
-            InputError: more documents than were read, or a memory that was made or continued by ``feed``.
-        """
-        check_documents(documents, len(text_of(memory).documents))
-        if not documents:
-            return None
-        return cut_back(self._host, memory, documents, cut=self._cut_at(memory.ratio), head=self._opening)
 
     # Disk
 
@@ -624,90 +426,69 @@ class BeaconModel:
                 + (", or memorize all of it anew." if memory is not None else ".")
             )
 
-    @cached_property
-    def _opening(self) -> tuple[int, ...]:
-        """The ids that every part of a text begins with."""
-        return tuple(self.tokens.encode_opening(self._prompts(None))) if self.tokens is not None else ()
+    # What the front is told of this kind of model
+
+    @property
+    def _device(self) -> torch.device:
+        return self._host.device
+
+    @property
+    def _vocabulary(self) -> int:
+        return self._host.vocabulary
+
+    @property
+    def _fill(self) -> int | None:
+        return self.window if self.usage.pad_windows else None
 
     def _prompts(self, language: str | None) -> PromptSet:
         return self.usage.prompts if self.usage.prompts is not None else load_prompts(language)
 
-    def _tokenizer(self) -> Tokens:
-        if self.tokens is None:
-            raise InputError(
-                "This model was loaded without a tokenizer, so it takes token ids only: feed() and "
-                "greedy(). Put tokenizer.json and tokenizer_config.json into its folder to work with text."
-            )
-        return self.tokens
+    def _cut_for(self, memory: BeaconMemory) -> Cut | None:
+        return self._cut_at(memory.ratio)
 
-    def _ids(self, input_ids: Ids) -> Tensor:
-        try:
-            ids = torch.as_tensor(input_ids)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"The input_ids are no table of numbers: {error}. Expected [B, T] ids."
-            ) from error
-        ids = ids[None] if ids.ndim == 1 else ids
-        if ids.ndim != 2 or not ids.numel():
-            raise InputError(
-                f"The input_ids have shape {tuple(ids.shape)}; expected [B, T] with one token or more."
-            )
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise InputError(f"The input_ids are {ids.dtype}; expected whole numbers.")
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self._host.vocabulary:
-            raise InputError(
-                f"The input_ids reach from {low} to {high}; expected 0 to {self._host.vocabulary - 1}. Use "
-                "the model's own tokenizer."
-            )
-        return ids.to(device=self._host.device, dtype=torch.long)
-
-    def _tokens_to_read(self, memory: BeaconMemory | None, tokens: int, cut: Cut | None) -> int:
+    def _reading(
+        self, memory: BeaconMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
+    ) -> tuple[int, Callable[[Progress], BeaconMemory]]:
         head = len(self._opening)
-        if cut is None:
-            return tokens + (head if memory is None else 0)
+        ratio = memory.ratio if memory is not None else self.ratio_for(head + len(ids))
+        cut = self._cut_at(ratio)
+        self._check_fits(memory, len(ids), ratio, cut)
         before = memory.tokens - head if memory is not None else 0
-        return cut.to_read(before, before + tokens)
+        total = cut.to_read(before, before + len(ids)) if cut is not None else len(ids)
+        stream = Stream(self.window, ratio)
 
-    def _request(self, tokens: Tokens, prompts: PromptSet, kind: ClueKind, question: str) -> Tensor:
-        if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
-            raise InputError(f"The question is {question!r}; expected a text with words.")
-        ids = tokens.encode_request(prompts, kind, question)
-        if not ids:
-            raise InputError(f"The request for {kind!r} has no tokens; expected a template with words in it.")
-        return torch.tensor(ids, dtype=torch.long, device=self._host.device)
+        def read(progress: Progress) -> BeaconMemory:
+            return read_parts(
+                self._host,
+                memory,
+                ids,
+                documents,
+                stream=stream,
+                cut=cut,
+                head=self._opening,
+                progress=progress,
+            )
 
-    def _ask(
-        self,
-        requests: Sequence[Tensor],
-        memory: BeaconMemory,
-        limit: int,
-        wanted: Sequence[Collection[int] | None],
-    ) -> list[list[tuple[int, Generated]]]:
-        """Every request of the parts it is put to; -> [question][(part, reply)]."""
-        replies: list[list[tuple[int, Generated]]] = [[] for _ in requests]
-        longest = max((len(request) for request in requests), default=0)
-        row_bytes = self._host.allocate(rows=0, length=0).entry_bytes * (longest + limit)
-        part = 0
-        for block in memory.blocks:
-            for start, stop, asked in alike(range(part, part + block.rows), wanted):
-                rows = block.row(start, stop)
-                lanes = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes) // rows.rows)
-                for first in range(0, len(asked), lanes):
-                    some = asked[first : first + lanes]
-                    said = generate(
-                        self._host,
-                        rows,
-                        [requests[question].expand(rows.rows, -1) for question in some],
-                        max_new_tokens=limit,
-                        stop=self._stop,
-                        nothing=self.tokens.none_id if self.tokens is not None else None,
-                    )
-                    for lane, question in enumerate(some):
-                        mine = said[lane * rows.rows : (lane + 1) * rows.rows]
-                        replies[question] += enumerate(mine, start=part + start)
-            part += block.rows
-        return replies
+        return total, read
+
+    def _longest_reply(self, kind: ClueKind, memory: BeaconMemory, *, longest: int, given: int | None) -> int:
+        return given if given is not None else self.usage.longest_reply(kind)
+
+    def _reply(self, block: Block, requests: Sequence[Tensor], limit: int) -> list[Generated]:
+        nothing = self.tokens.none_id if self.tokens is not None else None
+        return generate(self._host, block, requests, max_new_tokens=limit, stop=self._stop, nothing=nothing)
+
+    def _entry_bytes(self) -> int:
+        return self._host.allocate(rows=0, length=0).entry_bytes
+
+    def _to_reread(self, memory: BeaconMemory, documents: int) -> int:
+        cut = self._cut_at(memory.ratio)
+        return to_reread(memory, documents, cut=cut, head=len(self._opening))
+
+    def _cut_back(self, memory: BeaconMemory, documents: int) -> BeaconMemory:
+        # Slots of windows that were closed are taken over; only an unfinished window is read again.
+        cut = self._cut_at(memory.ratio)
+        return cut_back(self._host, memory, documents, cut=cut, head=self._opening)
 
     def _say(
         self,
@@ -726,31 +507,3 @@ class BeaconModel:
                 if line.strip():
                     lines.setdefault(" ".join(line.split()).casefold(), line.strip())
         return "\n".join(lines.values())
-
-
-def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:
-    items = [given] if isinstance(given, str | Document) else given
-    if not isinstance(items, Sequence):
-        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
-    if not items:
-        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
-    texts = [item.text if isinstance(item, Document) else item for item in items]
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(
-                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
-            )
-    return texts
-
-
-def _check_rows(ids: Tensor, memory: BeaconMemory) -> None:
-    if ids.shape[0] != memory.parts:
-        raise InputError(
-            f"The input_ids have {ids.shape[0]} rows and the memory {memory.parts}; expected the same. Feed "
-            "a row for each row of the memory, or take one with memory.row(i)."
-        )
-
-
-def _check_new_tokens(count: object) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"max_new_tokens is {count!r}; expected 1 or more.")

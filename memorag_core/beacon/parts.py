@@ -17,7 +17,7 @@ from memorag_core.beacon.reading import Progress, empty_block, read, read_window
 from memorag_core.beacon.windows import Stream
 from memorag_core.cut import Cut as Cut
 from memorag_core.cut import Span
-from memorag_core.errors import InputError
+from memorag_core.local import text_of
 from memorag_core.readtext import DocumentSpan, ReadText
 
 BLOCK_ROWS = 128
@@ -174,22 +174,12 @@ def cut_back(
     for block in memory.blocks:
         if not rows:
             break
-        blocks.append(block if block.rows <= rows else block.row(0, rows))
+        blocks.append(block if block.rows <= rows else block.of_rows(0, rows))
         rows -= blocks[-1].rows
     stream = Stream(row.stream.window, row.stream.ratio)
     whole = cut is not None and tokens == len(head) + cut.capacity
     blocks = _append(host, [*blocks, row], [], stream, progress) if whole else [*blocks, row]
     return BeaconMemory(tuple(blocks), len(head) + len(text), text)
-
-
-def text_of(memory: BeaconMemory) -> ReadText:
-    """What a memory has read; refuses one that ``feed`` made, which does not know."""
-    if memory.text is None:
-        raise InputError(
-            "This memory was made or continued by feed(), so that its text is not known. Continue it with "
-            "feed(), or memorize the text again."
-        )
-    return memory.text
 
 
 def _spans(tokens: int, cut: Cut | None) -> list[Span]:

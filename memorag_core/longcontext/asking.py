@@ -11,18 +11,15 @@ by part.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from memorag_core.decoding import Generated, decode
 from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.attention import NOWHERE, AskPass
 from memorag_core.longcontext.host import Host
 from memorag_core.longcontext.memory import Block
-
-KEEP_SHARE = 0.75
-"""Rows that have ended are dropped from the run once fewer than this share goes on."""
 
 
 class Asking:
@@ -108,21 +105,6 @@ class Asking:
             self._own = larger
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """What one row said.
-
-    Attributes:
-        ids: the generated tokens, without the one that ended them.
-        score: mean natural-log probability of the generated tokens, the one that ended them included.
-        finished: whether it ended by itself.
-    """
-
-    ids: tuple[int, ...]
-    score: float
-    finished: bool
-
-
 def generate(
     host: Host,
     block: Block,
@@ -147,27 +129,10 @@ def generate(
     """
     longest = max(prompt.shape[1] for prompt in prompts)
     asking = Asking(host, block, lanes=len(prompts), columns=longest + max_new_tokens - 1)
-    rows = len(prompts) * block.rows
-    said: list[list[int]] = [[] for _ in range(rows)]
-    scores = [0.0] * rows
-    ended = [False] * rows
-    running = list(range(rows))  # the replies that the rows of the run belong to
-    logits = asking.feed(prompts, chunk=chunk)
-    for count in range(1, max_new_tokens + 1):
-        tokens = logits.argmax(dim=-1)
-        probabilities = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        for row, token, probability in zip(running, tokens.tolist(), probabilities.tolist(), strict=True):
-            if not ended[row]:
-                scores[row] += (probability - scores[row]) / count
-                ended[row] = token in stop
-                if not ended[row]:
-                    said[row].append(token)
-        alive = [at for at, row in enumerate(running) if not ended[row]]
-        if not alive or count == max_new_tokens:
-            break
-        if len(alive) < KEEP_SHARE * len(running):
-            asking.keep(alive)
-            tokens = tokens[alive]
-            running = [running[at] for at in alive]
-        logits = asking.feed_one(tokens)
-    return [Generated(tuple(said[row]), scores[row], ended[row]) for row in range(rows)]
+    return decode(
+        asking.feed(prompts, chunk=chunk),
+        feed_one=asking.feed_one,
+        keep=asking.keep,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+    )

@@ -7,31 +7,30 @@ parts and tokens are put together here; it knows nothing of clues, chunks or ret
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from memorag_core.cut import Cut, alike, check_documents, checked_parts
-from memorag_core.errors import InputError, NothingMemorizedError
-from memorag_core.longcontext.asking import Generated, generate
+from memorag_core.cut import Cut
+from memorag_core.decoding import Generated
+from memorag_core.errors import InputError
+from memorag_core.local import Ids, LocalModel, Progress, check_new_tokens, check_rows
+from memorag_core.longcontext.asking import generate
 from memorag_core.longcontext.checkpoint import load_checkpoint
 from memorag_core.longcontext.memory import Block, LongContextMemory
 from memorag_core.longcontext.pack import identity, pack, unpack
-from memorag_core.longcontext.parts import cut_back, read_parts, text_of, to_reread
+from memorag_core.longcontext.parts import cut_back, read_parts, to_reread
 from memorag_core.longcontext.reading import empty_block, read
 from memorag_core.longcontext.trial import try_host
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+from memorag_core.readtext import DocumentSpan
+from memorag_core.records import ClueKind
 from memorag_core.tokens import Tokens
-
-Ids: TypeAlias = Tensor | Sequence[int] | Sequence[Sequence[int]]
-"""Token ids [B, T], or [T] for one row."""
 
 CHUNK = 2048
 """Tokens that are run at once: enough to keep a GPU busy, few enough for small peaks."""
@@ -41,10 +40,6 @@ RESERVED = 2048
 
 LONGEST_REPLY: Mapping[ClueKind, int] = {"span": 384, "query": 192, "answer": 192, "key_point": 512}
 """Tokens: a handful of passages. A reply ends by itself, so a generous limit costs little."""
-
-ASKED_ROWS = 256
-ASKED_BYTES = 1 << 30
-"""Rows, and bytes of their own keys and values, that are asked in one run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +55,7 @@ class Feed:
     logits: Tensor
 
 
-class LongContextModel:
+class LongContextModel(LocalModel[LongContextMemory]):
     """A causal language model whose KV cache is the memory: it reads a text once and is asked many times.
 
     Its replies are those of plain prompting with the whole text, decoded greedily: the context turn of the
@@ -224,7 +219,7 @@ class LongContextModel:
             InputError: as ``feed``; also for ``max_new_tokens`` below 1.
         """
         ids = self._ids(input_ids)
-        _check_new_tokens(max_new_tokens)
+        check_new_tokens(max_new_tokens)
         self._check_positions(memory, ids.shape[1] + max_new_tokens - 1)
         said: list[tuple[int, ...]] = []
         row = 0
@@ -234,193 +229,6 @@ class LongContextModel:
             said += [reply.ids for reply in replies]
             row += block.rows
         return torch.tensor(said, dtype=torch.long, device=ids.device)
-
-    # Text
-
-    @torch.inference_mode()
-    def memorize(
-        self,
-        text_or_documents: str | Document | Sequence[str | Document],
-        memory: LongContextMemory | None = None,
-        *,
-        progress: bool | None = None,
-    ) -> LongContextMemory:
-        """Read text into a memory.
-
-        Reading documents at once or one after the other, each time continuing the memory, gives the same
-        memory.
-
-        Args:
-            text_or_documents: a text, a document, or several.
-            memory: what was read before, to be continued; it stays as it is.
-            progress: whether to show a bar; None shows it on terminals.
-
-        Raises:
-            InputError: no text, an empty text, a model without tokenizer, or a memory that ``feed`` made.
-        """
-        tokens = self._tokenizer()
-        texts = _texts(text_or_documents)
-        head = self._opening
-        ids, documents = tokens.encode_documents(
-            texts,
-            before=memory.tokens if memory is not None else len(head),
-            opening=len(head),
-            fill=None,
-        )
-        before = memory.tokens - len(head) if memory is not None else 0
-        total = self._cut.to_read(before, before + len(ids))
-        # disable=None is tqdm's way to show a bar on terminals only
-        hidden = None if progress is None else not progress
-        with tqdm(total=total, desc="memorizing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
-            return read_parts(
-                self._host,
-                memory,
-                torch.from_numpy(ids).to(self._host.device),
-                documents,
-                cut=self._cut,
-                head=head,
-                chunk=self.chunk,
-                progress=bar.update,
-            )
-
-    @torch.inference_mode()
-    def recollect(
-        self,
-        questions: Sequence[str],
-        memory: LongContextMemory | None,
-        *,
-        kind: ClueKind,
-        language: str | None = None,
-        max_new_tokens: int | None = None,
-        parts: Sequence[Collection[int] | None] | None = None,
-    ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask questions for one kind of clue, all together over one memory.
-
-        Args:
-            questions: one or more.
-            memory: what was read; it stays as it is.
-            kind: what to ask for.
-            language: of the request, such as "en" or "zh"; a model with prompts of its own uses those.
-            max_new_tokens: the longest reply of a part; None for the usual one, or what room there is.
-            parts: for each question the parts of the memory that it is put to; None for all.
-
-        Returns:
-            For each question what every part that was asked said, best score first.
-
-        Raises:
-            NothingMemorizedError: there is no memory.
-            InputError: an empty question, a kind of request that the prompts do not have, or one that is
-                longer, with its reply, than the room that the model has behind the memory.
-        """
-        if memory is None or not memory.tokens:
-            raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
-        if kind not in CLUE_KINDS:
-            raise InputError(f"The kind of clue is {kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
-        if isinstance(questions, str):
-            raise InputError("The questions are one text; expected a list of questions, such as [question].")
-        if max_new_tokens is not None:
-            _check_new_tokens(max_new_tokens)
-        tokens = self._tokenizer()
-        prompts = self.prompts if self.prompts is not None else load_prompts(language)
-        requests = [self._request(tokens, prompts, kind, question) for question in questions]
-        longest = max((len(request) for request in requests), default=1)
-        room = self.positions - memory.row_tokens - longest + 1  # the last token of a reply is not read
-        limit = max_new_tokens if max_new_tokens is not None else min(LONGEST_REPLY[kind], max(1, room))
-        self._check_positions(memory, longest + limit - 1)
-        wanted = checked_parts(parts, questions=len(requests), parts=memory.parts)
-        return tuple(
-            tuple(
-                sorted(
-                    (
-                        Recollection(tokens.decode(said.ids), said.score, part, len(said.ids), said.finished)
-                        for part, said in replied
-                    ),
-                    key=lambda recollection: -recollection.score,
-                )
-            )
-            for replied in self._ask(requests, memory, limit, wanted)
-        )
-
-    # Documents
-
-    def token_spans(self, memory: LongContextMemory) -> tuple[tuple[int, int], ...]:
-        """For each document that was read its first token in the text and the one after its last.
-
-        Raises:
-            InputError: the memory was made or continued by ``feed``.
-        """
-        return tuple((document.start, document.end) for document in text_of(memory).documents)
-
-    def parts_of(self, memory: LongContextMemory, document: int, start: int, end: int) -> range:
-        """The parts that hold any of a document's characters from ``start`` to ``end``.
-
-        Args:
-            memory: of a text.
-            document: its number, in the order of reading.
-            start: the first character.
-            end: the one after the last.
-
-        Raises:
-            InputError: the memory was made or continued by ``feed``.
-        """
-        text = text_of(memory)
-        first, last = text.documents[document].tokens(start, end)
-        return self._cut.holding(first, max(last, first + 1), len(text))
-
-    def count_tokens(
-        self,
-        documents: str | Document | Sequence[str | Document],
-        memory: LongContextMemory,
-        *,
-        documents_kept: int,
-    ) -> int:
-        """Tokens that reading documents behind the first ones of a memory will run; those parts share, twice.
-
-        Args:
-            documents: one or more.
-            memory: of a text.
-            documents_kept: how many of its documents stay before them.
-
-        Raises:
-            InputError: no text in them, or as ``rewind``.
-        """
-        check_documents(documents_kept, len(text_of(memory).documents))
-        before = len(text_of(memory).first(documents_kept))
-        head = len(self._opening)
-        ids, _ = self._tokenizer().encode_documents(
-            _texts(documents), before=head + before, opening=head, fill=None
-        )
-        return self._cut.to_read(before, before + len(ids))
-
-    def to_reread(self, memory: LongContextMemory, documents: int) -> int:
-        """Tokens that ``rewind`` will read again: none, unless a layer has a window.
-
-        Raises:
-            InputError: as ``rewind``.
-        """
-        check_documents(documents, len(text_of(memory).documents))
-        if not documents:
-            return 0
-        return to_reread(self._host, memory, documents, cut=self._cut, head=len(self._opening))
-
-    @torch.inference_mode()
-    def rewind(self, memory: LongContextMemory, documents: int) -> LongContextMemory | None:
-        """The memory of the first documents, as if the others had never been read.
-
-        Layers that keep all are cut off there. One with a window has dropped what lay behind it: the part in
-        which the last of these documents ends is then read again.
-
-        Args:
-            memory: of a text; it stays as it is.
-            documents: how many stay; of none, there is no memory.
-
-        Raises:
-            InputError: more documents than were read, or a memory that was made or continued by ``feed``.
-        """
-        check_documents(documents, len(text_of(memory).documents))
-        if not documents:
-            return None
-        return cut_back(self._host, memory, documents, cut=self._cut, head=self._opening, chunk=self.chunk)
 
     # Disk
 
@@ -451,51 +259,10 @@ class LongContextModel:
             raise InputError(f"The overlap is {shared!r}; expected 0 to {whole - head - 1} tokens.")
         return Cut(whole - head, shared)
 
-    @cached_property
-    def _opening(self) -> tuple[int, ...]:
-        """The ids that every part of a text begins with."""
-        if self.tokens is None:
-            return ()
-        prompts = self.prompts if self.prompts is not None else load_prompts(None)
-        return tuple(self.tokens.encode_opening(prompts))
-
-    def _tokenizer(self) -> Tokens:
-        if self.tokens is None:
-            raise InputError(
-                "This model has no tokenizer, so it takes token ids only: feed() and greedy(). Give it one, "
-                "or put tokenizer.json and tokenizer_config.json into its folder, to work with text."
-            )
-        return self.tokens
-
-    def _ids(self, input_ids: Ids) -> Tensor:
-        try:
-            ids = torch.as_tensor(input_ids)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"The input_ids are no table of numbers: {error}. Expected [B, T] ids."
-            ) from error
-        ids = ids[None] if ids.ndim == 1 else ids
-        if ids.ndim != 2 or not ids.numel() or ids.dtype not in (torch.int64, torch.int32):
-            raise InputError(
-                f"The input_ids are {ids.dtype} of shape {tuple(ids.shape)}; expected whole numbers [B, T], "
-                "one token or more."
-            )
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self._host.vocabulary:
-            raise InputError(
-                f"The input_ids reach from {low} to {high}; expected 0 to {self._host.vocabulary - 1}. Use "
-                "the model's own tokenizer."
-            )
-        return ids.to(device=self._host.device, dtype=torch.long)
-
     def _blocks(self, ids: Tensor, memory: LongContextMemory | None) -> tuple[Block, ...]:
         if memory is None:
             return (empty_block(self._host, rows=len(ids)),)
-        if len(ids) != memory.parts:
-            raise InputError(
-                f"The input_ids have {len(ids)} rows, the memory {memory.parts}; expected the same. Feed a "
-                "row for each row of the memory, or take one with memory.row(i)."
-            )
+        check_rows(ids, memory)
         return memory.blocks
 
     def _check_positions(self, memory: LongContextMemory | None, more: int) -> None:
@@ -506,45 +273,60 @@ class LongContextModel:
                 "less (a shorter question, fewer max_new_tokens), or read with a smaller capacity."
             )
 
-    def _request(self, tokens: Tokens, prompts: PromptSet, kind: ClueKind, question: str) -> Tensor:
-        if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
-            raise InputError(f"The question is {question!r}; expected a text with words.")
-        ids = tokens.encode_request(prompts, kind, question)
-        if not ids:
-            raise InputError(f"The request for {kind!r} has no tokens; expected a template with words in it.")
-        return torch.tensor(ids, dtype=torch.long, device=self._host.device)
+    # What the front is told of this kind of model
 
-    def _ask(
-        self,
-        requests: Sequence[Tensor],
-        memory: LongContextMemory,
-        limit: int,
-        wanted: Sequence[Collection[int] | None],
-    ) -> list[list[tuple[int, Generated]]]:
-        """Every request of the parts it is put to; -> [question][(part, reply)]."""
-        replies: list[list[tuple[int, Generated]]] = [[] for _ in requests]
-        longest = max((len(request) for request in requests), default=1)
-        row_bytes = sum(group.token_bytes for group in self._host.layout.groups) * (longest + limit)
-        part = 0
-        for block in memory.blocks:
-            for start, stop, asked in alike(range(part, part + block.rows), wanted):
-                rows = block.of_rows(start, stop)
-                lanes = max(1, min(ASKED_ROWS, ASKED_BYTES // row_bytes) // rows.rows)
-                for first in range(0, len(asked), lanes):
-                    some = asked[first : first + lanes]
-                    said = generate(
-                        self._host,
-                        rows,
-                        [requests[question].expand(rows.rows, -1) for question in some],
-                        max_new_tokens=limit,
-                        chunk=self.chunk,
-                        stop=self._stop,
-                    )
-                    for lane, question in enumerate(some):
-                        mine = said[lane * rows.rows : (lane + 1) * rows.rows]
-                        replies[question] += enumerate(mine, start=part + start)
-            part += block.rows
-        return replies
+    @property
+    def _device(self) -> torch.device:
+        return self._host.device
+
+    @property
+    def _vocabulary(self) -> int:
+        return self._host.vocabulary
+
+    def _prompts(self, language: str | None) -> PromptSet:
+        return self.prompts if self.prompts is not None else load_prompts(language)
+
+    def _cut_for(self, memory: LongContextMemory) -> Cut:
+        return self._cut
+
+    def _reading(
+        self, memory: LongContextMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
+    ) -> tuple[int, Callable[[Progress], LongContextMemory]]:
+        before = memory.tokens - len(self._opening) if memory is not None else 0
+
+        def read(progress: Progress) -> LongContextMemory:
+            return read_parts(
+                self._host,
+                memory,
+                ids,
+                documents,
+                cut=self._cut,
+                head=self._opening,
+                chunk=self.chunk,
+                progress=progress,
+            )
+
+        return self._cut.to_read(before, before + len(ids)), read
+
+    def _longest_reply(
+        self, kind: ClueKind, memory: LongContextMemory, *, longest: int, given: int | None
+    ) -> int:
+        room = self.positions - memory.row_tokens - longest + 1  # the last token of a reply is not read
+        limit = given if given is not None else min(LONGEST_REPLY[kind], max(1, room))
+        self._check_positions(memory, longest + limit - 1)
+        return limit
+
+    def _reply(self, block: Block, requests: Sequence[Tensor], limit: int) -> list[Generated]:
+        return generate(self._host, block, requests, max_new_tokens=limit, chunk=self.chunk, stop=self._stop)
+
+    def _entry_bytes(self) -> int:
+        return sum(group.token_bytes for group in self._host.layout.groups)
+
+    def _to_reread(self, memory: LongContextMemory, documents: int) -> int:
+        return to_reread(self._host, memory, documents, cut=self._cut, head=len(self._opening))
+
+    def _cut_back(self, memory: LongContextMemory, documents: int) -> LongContextMemory:
+        return cut_back(self._host, memory, documents, cut=self._cut, head=self._opening, chunk=self.chunk)
 
 
 def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
@@ -561,25 +343,5 @@ def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:
-    items = [given] if isinstance(given, str | Document) else given
-    if not isinstance(items, Sequence):
-        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
-    if not items:
-        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
-    texts = [item.text if isinstance(item, Document) else item for item in items]
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(
-                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
-            )
-    return texts
-
-
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_new_tokens(count: object) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"max_new_tokens is {count!r}; expected 1 or more.")

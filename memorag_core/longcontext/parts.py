@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memorag_core.cut import Cut, Span
-from memorag_core.errors import InputError
+from memorag_core.local import text_of
 from memorag_core.longcontext.host import Host
 from memorag_core.longcontext.memory import Block, LongContextMemory
 from memorag_core.longcontext.reading import Progress, empty_block, read
@@ -187,16 +187,6 @@ def cut_back(
     if tokens == len(head) + cut.capacity:
         blocks = _append(host, blocks, [], chunk, progress)
     return LongContextMemory(tuple(blocks), len(head) + len(text), text)
-
-
-def text_of(memory: LongContextMemory) -> ReadText:
-    """What a memory has read; refuses one that ``feed`` made, which does not know."""
-    if memory.text is None:
-        raise InputError(
-            "This memory was made or continued by feed(), so that its text is not known. Continue it with "
-            "feed(), or memorize the text again."
-        )
-    return memory.text
 
 
 def _last_row(memory: LongContextMemory, documents: int, cut: Cut, head: int) -> tuple[Block, int]:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memorag_core.beacon import BeaconModel, attention
-from memorag_core.beacon.asking import SPEAKERS, Asking, Generated, generate
+from memorag_core.beacon.asking import SPEAKERS, Asking, generate
 from memorag_core.beacon.host import Host
+from memorag_core.decoding import Generated
 from tests.core.beacon.conftest import assert_close, beacon_model, random_ids, snapshot, state
 
 THREADS = 16

@@ -110,7 +110,7 @@ def test_recollections_of_all_parts_come_best_first() -> None:
 
 
 def test_questions_asked_together_are_answered_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from memorag_core.beacon import model as module
+    from memorag_core import local as module
 
     model = text_model(capacity=16, overlap=4, stop=frozenset(range(5, 30)))
     memory = model.memorize(TEXTS)

@@ -194,7 +194,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
 def test_without_a_tokenizer_there_are_token_ids_only() -> None:
     model = LongContextModel(causal_model())
     memory = model.feed([1, 2, 3]).memory
-    with pytest.raises(InputError, match="no tokenizer"):
+    with pytest.raises(InputError, match="without a tokenizer"):
         model.memorize("abc")
-    with pytest.raises(InputError, match="no tokenizer"):
+    with pytest.raises(InputError, match="without a tokenizer"):
         model.recollect(["?"], memory, kind="span")
