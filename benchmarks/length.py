@@ -6,7 +6,8 @@ The bundled model reads one stream without parts, so that every window attends t
 costs the products of the layers, which are the same everywhere, and its attention, which grows with the
 slots; ``predicted`` is the multiplications of a stretch over those of the first one, ``measured`` its seconds
 over the seconds of the first one. Attention runs at another speed than the products, so the two differ by a
-factor that settles as attention comes to dominate.
+factor that settles as attention comes to dominate. ``planned MB`` is the most that the plan (docs/plan.md)
+says of reading so far, stretch by stretch, and ``peak MB`` how much the process grew.
 """
 
 from __future__ import annotations
@@ -24,8 +25,19 @@ from memorag_core.beacon import BeaconMemory
 from memorag_core.beacon.windows import Stream, steps
 from memorag_core.evaluation.record import circumstances, table, write_record
 from memorag_core.models import bundled_path
+from memorag_core.plan.sources import source_of
 
-HEADS = ("tokens", "slots", "us/token", "tokens/s", "measured", "predicted", "memory MB", "peak MB")
+HEADS = (
+    "tokens",
+    "slots",
+    "us/token",
+    "tokens/s",
+    "measured",
+    "predicted",
+    "memory MB",
+    "planned MB",
+    "peak MB",
+)
 MEGABYTE = 1 << 20
 
 
@@ -61,13 +73,16 @@ def read(model: BeaconModel, tokens: int, stretch: int) -> list[dict[str, object
     """Read so many tokens; a row for each doubling of the first stretch, and for the whole."""
     text = real_ids(model, stretch)
     memory: BeaconMemory | None = None
+    costs = source_of(model).costs
     first_seconds = first_cost = 0.0
+    planned = 0
     resident = resident_peak()
     rows: list[dict[str, object]] = []
     reported = stretch
     for end in range(stretch, tokens + 1, stretch):
         before = Stream(model.window, model.ratio, end - stretch)
         cost = multiplications(model, before, stretch)
+        planned = max(planned, costs.appending(stretch, model.ratio, before=before.tokens))
         started = time.perf_counter()
         memory = model.feed(text, memory).memory
         seconds = time.perf_counter() - started
@@ -84,6 +99,7 @@ def read(model: BeaconModel, tokens: int, stretch: int) -> list[dict[str, object
                 "measured": round(seconds / first_seconds, 2),
                 "predicted": round(cost / first_cost, 2),
                 "memory MB": round(memory.nbytes / MEGABYTE, 1),
+                "planned MB": round(planned / MEGABYTE, 1),
                 "peak MB": round((resident_peak() - resident) / MEGABYTE, 1),
             }
         )

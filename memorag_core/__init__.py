@@ -22,9 +22,11 @@ if TYPE_CHECKING:
         StoreError,
         UnsupportedModelError,
     )
+    from memorag_core.gist import GistModel, local_condenser
     from memorag_core.hosted import HostedModel
     from memorag_core.longcontext import LongContextModel
     from memorag_core.pipeline import MemoRAG
+    from memorag_core.plan import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
     from memorag_core.protocols import DocumentMemoryModel, Embedder, Generate, Memory, MemoryModel
     from memorag_core.records import (
         CLUE_KINDS,
@@ -56,6 +58,7 @@ __all__ = [
     "Embedder",
     "Evidence",
     "Generate",
+    "GistModel",
     "Hit",
     "HostedModel",
     "InputError",
@@ -63,7 +66,9 @@ __all__ = [
     "MemoRAG",
     "MemoRAGError",
     "Memory",
+    "MemoryBudgetError",
     "MemoryModel",
+    "MemoryPlan",
     "MissingExtraError",
     "NothingMemorizedError",
     "Reading",
@@ -71,6 +76,9 @@ __all__ = [
     "RetrievalSettings",
     "StoreError",
     "UnsupportedModelError",
+    "check_plan",
+    "local_condenser",
+    "plan_memory",
 ]
 
 _HOMES = {
@@ -86,9 +94,11 @@ _HOMES = {
         "StoreError",
         "UnsupportedModelError",
     ),
+    "gist": ("GistModel", "local_condenser"),
     "hosted": ("HostedModel",),
     "longcontext": ("LongContextModel",),
     "pipeline": ("MemoRAG",),
+    "plan": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
     "protocols": ("DocumentMemoryModel", "Embedder", "Generate", "Memory", "MemoryModel"),
     "records": (
         "CLUE_KINDS",

@@ -1,4 +1,4 @@
-"""The command line: ``memorag ask FILE "question"``.
+"""The command line: ``memorag ask``, ``memorag plan`` and ``memorag attach``.
 
 In: arguments and a text. Out: a printed report or JSON, and an exit status: 0, or 2 for what the user can put
 right, said in one line on stderr. Knows public names only.
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from memorag_core import Answer, Document, InputError, MemoRAG, MemoRAGError, __version__
 from memorag_core.report import format_report
@@ -25,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        answer = _ask(options)
-        print(_as_json(answer) if options.json else format_report(answer), flush=True)
+        options.run(options)
     except (MemoRAGError, OSError) as error:
         print(f"memorag: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -39,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"memorag {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_ask(commands)
+    _add_plan(commands)
+    _add_attach(commands)
+    return parser
+
+
+def _add_ask(commands: Any) -> None:
     ask = commands.add_parser(
         "ask",
         help="memorize a text and ask about it",
@@ -52,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME", help="a beacon checkpoint's name or folder (default: the bundled one)"
     )
     ask.add_argument(
-        "--ratio", type=int, metavar="N", help="raw tokens to a memory slot (default: the model's own)"
+        "--ratio",
+        type=_ratio,
+        metavar="N",
+        help="raw tokens to a memory slot, or 'adapt' (default: the model's own)",
     )
     ask.add_argument(
         "--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: auto)"
@@ -66,10 +76,107 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("--json", action="store_true", help="print JSON instead of a report")
     ask.add_argument("--no-progress", action="store_true", help="show no progress bar")
-    return parser
+    ask.set_defaults(run=_ask)
 
 
-def _ask(options: argparse.Namespace) -> Answer:
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="say what a memory would take, before anything is read",
+        description="Say for each ratio what memory a text would take, and what fits. No weights are loaded. "
+        "The status is 2 if nothing fits.",
+    )
+    plan.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a checkpoint's name or folder (default: the bundled model)"
+    )
+    size = plan.add_mutually_exclusive_group(required=True)
+    size.add_argument("--tokens", type=int, metavar="N", help="tokens of the text")
+    size.add_argument("--file", metavar="FILE", help="the text itself, to have its tokens counted")
+    plan.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: auto)"
+    )
+    plan.add_argument(
+        "--dtype", default="auto", metavar="DTYPE", help="float32, bfloat16 or float16 (default: auto)"
+    )
+    plan.add_argument("--quantize", choices=("int8", "int4"), help="projections in 8 or 4 bits")
+    plan.add_argument(
+        "--ratio", type=int, action="append", metavar="N", help="only this ratio; may be repeated"
+    )
+    plan.add_argument("--questions", type=int, default=1, metavar="N", help="asked at once (default: 1)")
+    plan.add_argument(
+        "--budget", metavar="SIZE", help="memory that there is, such as 16GB (default: what is free)"
+    )
+    plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    plan.set_defaults(run=_plan)
+
+
+def _add_attach(commands: Any) -> None:
+    attach = commands.add_parser(
+        "attach",
+        help="give a base model fresh beacons",
+        description="Give a Qwen2, Qwen3, Mistral or Llama model fresh beacons, ready to be trained, and "
+        "save it in the checkpoint format.",
+    )
+    attach.add_argument("base", metavar="BASE", help="a model's folder, or its name on the model hub")
+    attach.add_argument("out", metavar="OUT", help="the folder to write: empty, or not there")
+    attach.add_argument(
+        "--window", type=int, default=2048, metavar="N", help="tokens of a window (default: %(default)s)"
+    )
+    attach.add_argument(
+        "--ratios", type=int, nargs="+", default=[4, 8], metavar="N", help="to train, the default one first"
+    )
+    attach.add_argument(
+        "--param", nargs="+", default=["q", "k", "v"], metavar="NAME", help="projections with a twin (q k v)"
+    )
+    attach.add_argument("--dtype", metavar="DTYPE", help="of the weights written (default: the base model's)")
+    attach.set_defaults(run=_attach)
+
+
+def _attach(options: argparse.Namespace) -> None:
+    from memorag_core.beacon import BeaconSettings  # here, for it loads torch and transformers
+    from memorag_core.beacon.attaching import attach_fresh
+
+    settings = BeaconSettings(
+        window=options.window, ratios=tuple(options.ratios), params=tuple(options.param)
+    )
+    done = attach_fresh(options.base, options.out, settings=settings, dtype=options.dtype)
+    print(
+        f"{done.folder}: {done.parameters:,} parameters and {done.beacon_parameters:,} of fresh beacons, "
+        f"{str(done.dtype).removeprefix('torch.')}; they have learned nothing yet.",
+        flush=True,
+    )
+
+
+def _ratio(given: str) -> int | str:
+    return given if given == "adapt" else int(given)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from memorag_core.plan import count_tokens, plan_memory  # here, for it loads torch and transformers
+
+    tokens = options.tokens
+    if options.file is not None:
+        tokens = count_tokens(options.model, _document(options.file).text)
+    plan = plan_memory(
+        options.model,
+        tokens,
+        device=options.device,
+        ratios=options.ratio,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        budget=options.budget,
+        questions=options.questions,
+    )
+    print(json.dumps(plan.to_json(), indent=2) if options.json else plan.report(), flush=True)
+    plan.require()
+
+
+def _ask(options: argparse.Namespace) -> None:
+    answer = _answer(options)
+    print(_as_json(answer) if options.json else format_report(answer), flush=True)
+
+
+def _answer(options: argparse.Namespace) -> Answer:
     progress = False if options.no_progress else None
     folder = Path(options.file)
     if options.load or folder.is_dir():

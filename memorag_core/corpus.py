@@ -9,6 +9,7 @@ and what follows is read. A model that cannot cut a memory back reads all of it 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -226,6 +227,7 @@ class Reader:
             else:
                 memory, kept = None, 0
         if kept < len(documents):
+            _check_room(self.model, documents[kept:], memory)
             memory = self.model.memorize(documents[kept:], memory, progress=self.progress)
         return Corpus(tuple(documents), memory, index, dict(changes))
 
@@ -253,6 +255,17 @@ class Reader:
             old = np.concatenate([old, DenseIndex.build(new, self.embedder, progress=self.progress).vectors])
         vectors: FloatMatrix = old[[places[chunk.text] for chunk in chunks]]
         return vectors
+
+
+def _check_room(model: MemoryModel, documents: Sequence[Document], memory: Any) -> None:
+    """Refuse what this machine has no room for; of models that run elsewhere nothing is known."""
+    if "memorag_core.local" in sys.modules:  # else no model of ours is loaded, nor need torch be
+        from memorag_core.beacon import BeaconModel
+        from memorag_core.longcontext import LongContextModel
+        from memorag_core.plan import check_documents
+
+        if isinstance(model, BeaconModel | LongContextModel):
+            check_documents(model, documents, memory)
 
 
 def _common(one: Sequence[Document], other: Sequence[Document]) -> int:

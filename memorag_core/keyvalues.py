@@ -16,6 +16,7 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -76,6 +77,10 @@ class KeyValues:
         self.keys.copy_(source.keys)
         self.values.copy_(source.values)
 
+    def on(self, device: str | torch.device) -> KeyValues:
+        """The same entries on a device; themselves where they lie there."""
+        return KeyValues(_on(self.keys, torch.device(device)), _on(self.values, torch.device(device)))
+
     def exact(self) -> KeyValues:
         """The same entries, contiguous; a copy only where they are a view of something larger."""
         return KeyValues(self.keys.contiguous(), self.values.contiguous())
@@ -85,6 +90,14 @@ class KeyValues:
         layers, _, heads, _, size = self.keys.shape
         shape = (layers, rows, heads, length, size)
         return KeyValues(self.keys.new_empty(shape), self.values.new_empty(shape))
+
+
+def _on(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cpu" or tensor.device.type != "cuda":
+        return tensor.to(device)
+    # Pinned memory is copied back at the full speed of the bus.
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, device=device, pin_memory=True)
+    return pinned.copy_(tensor)
 
 
 class Room:

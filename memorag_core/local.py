@@ -47,6 +47,10 @@ class Block(Protocol):
         """A view of some of them."""
         ...
 
+    def on(self, device: str | torch.device) -> Self:
+        """The same rows on a device."""
+        ...
+
 
 class LocalMemory(Protocol):
     """A memory of blocks of rows, a row for each part of the text."""
@@ -71,6 +75,10 @@ class LocalMemory(Protocol):
         """What was read; None where token ids were fed."""
         ...
 
+    def on(self, device: str | torch.device) -> Self:
+        """The same memory on a device."""
+        ...
+
 
 M = TypeVar("M", bound=LocalMemory)
 
@@ -80,9 +88,11 @@ class LocalModel(ABC, Generic[M]):
 
     Attributes:
         tokens: the tokenizer; None for a model that takes token ids only.
+        offload: whether memories that are made lie in RAM, wherever the model computes.
     """
 
     tokens: Tokens | None
+    offload: bool
 
     # What a kind of model says of itself
 
@@ -160,7 +170,8 @@ class LocalModel(ABC, Generic[M]):
         # disable=None is tqdm's way to show a bar on terminals only
         hidden = None if progress is None else not progress
         with tqdm(total=total, desc="memorizing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
-            return read(bar.update)
+            done = read(bar.update)
+        return done.on("cpu") if self.offload else done
 
     # Asking
 
@@ -241,7 +252,7 @@ class LocalModel(ABC, Generic[M]):
         part = 0
         for block in memory.blocks:
             for start, stop, asked in alike(range(part, part + block.rows), wanted):
-                rows = block.of_rows(start, stop)
+                rows = block.of_rows(start, stop).on(self._device)
                 lanes = max(1, most // rows.rows)
                 for first in range(0, len(asked), lanes):
                     some = asked[first : first + lanes]
@@ -302,6 +313,17 @@ class LocalModel(ABC, Generic[M]):
         cut = self._cut_for(memory)
         return cut.to_read(before, before + len(ids)) if cut is not None else len(ids)
 
+    def tokens_of(self, documents: str | Document | Sequence[str | Document], memory: M | None = None) -> int:
+        """Tokens that documents have behind a memory, with what fills windows and stands before the text.
+
+        Raises:
+            InputError: no text in them, or a memory that was made or continued by ``feed``.
+        """
+        head = len(self._opening)
+        before = len(text_of(memory)) if memory is not None else 0
+        ids, _ = self._encoded(documents, before=head + before)
+        return len(ids) + (head if memory is None else 0)
+
     def to_reread(self, memory: M, documents: int) -> int:
         """Tokens that ``rewind`` will read again.
 
@@ -323,7 +345,10 @@ class LocalModel(ABC, Generic[M]):
             InputError: more documents than were read, or a memory that was made or continued by ``feed``.
         """
         check_documents(documents, len(text_of(memory).documents))
-        return self._cut_back(memory, documents) if documents else None
+        if not documents:
+            return None
+        kept = self._cut_back(memory, documents)
+        return kept.on("cpu") if self.offload else kept
 
     # Behind the front
 

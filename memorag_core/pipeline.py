@@ -23,6 +23,7 @@ from memorag_core.clues import generate_clues_batch
 from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
 from memorag_core.corpus import Corpus, DocumentRow, Order, Reader, Reading
 from memorag_core.errors import InputError, NothingMemorizedError, StoreError
+from memorag_core.language import detect_language
 from memorag_core.models import bundled_path
 from memorag_core.prompts import load_prompts
 from memorag_core.protocols import Embedder, Generate, MemoryModel, keeps_documents
@@ -31,7 +32,6 @@ from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.routing import route
 from memorag_core.store import StoredCorpus, load_store, read_manifest, save_store
-from memorag_core.text import detect_language
 
 S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings)
 

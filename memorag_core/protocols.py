@@ -91,7 +91,7 @@ class DocumentMemoryModel(MemoryModel, Protocol):
         ...
 
     def parts_of(self, memory: Any, document: int, start: int, end: int) -> range:
-        """The parts that hold any of the characters from ``start`` to ``end`` of the document of this number."""
+        """The parts that hold any of the characters from ``start`` to ``end`` of a document, by number."""
         ...
 
     def count_tokens(self, documents: Sequence[Document], memory: Any, *, documents_kept: int) -> int:

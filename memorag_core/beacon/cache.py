@@ -50,6 +50,13 @@ class Block:
         """A view of some rows."""
         return Block(self.stream, self.slots.of_rows(start, stop), self.tail.of_rows(start, stop))
 
+    def on(self, device: str | torch.device) -> Block:
+        """The same rows on a device; themselves where they lie there, else without room to grow."""
+        slots, tail = self.slots.on(device), self.tail.on(device)
+        if slots.keys is self.slots.keys and tail.keys is self.tail.keys:
+            return self
+        return Block(self.stream, slots, tail)
+
     def closed(self, tokens: int) -> Block:
         """A view of what the block was when its stream stood at the end of a window, ``tokens`` in."""
         stream = Stream(self.stream.window, self.stream.ratio, tokens)
@@ -141,6 +148,15 @@ class BeaconMemory:
             )
         blocks = tuple(block for memory in memories for block in memory.blocks)
         return cls(blocks, memories[0].stream.tokens)
+
+    def on(self, device: str | torch.device) -> BeaconMemory:
+        """The same memory on a device, such as "cpu" while nobody asks it; itself where it lies there.
+
+        Its model can be asked and continued all the same: it takes one block at a time to where it computes.
+        """
+        blocks = tuple(block.on(device) for block in self.blocks)
+        here = all(moved is block for moved, block in zip(blocks, self.blocks, strict=True))
+        return self if here else replace(self, blocks=blocks)
 
     def without_room(self) -> BeaconMemory:
         """The same memory in allocations of exactly its size."""

@@ -79,6 +79,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
             does not fit is refused.
         overlap: tokens that neighbouring parts share; "auto" is what ``usage`` says, or an eighth of a
             capacity that it does not name.
+        offload: keep memories in RAM; they come to the model's device a block at a time, as they are asked.
 
     Raises:
         InputError: a ratio, capacity or overlap that cannot be used, or a model without beacons.
@@ -95,6 +96,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
         stop: frozenset[int] = frozenset(),
         capacity: int | Literal["auto"] | None = "auto",
         overlap: int | Literal["auto"] = "auto",
+        offload: bool = False,
     ) -> None:
         if not is_attached(model):
             raise InputError(
@@ -103,6 +105,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
         self.usage = usage or Usage()
         self.settings = settings
         self.tokens = tokens
+        self.offload = offload
         self._host = Host.of(model)
         self._stop = stop
         self._fit = self._chosen_fit(ratio)
@@ -129,6 +132,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
         quantize: Quantization | None = None,
         capacity: int | Literal["auto"] | None = "auto",
         overlap: int | Literal["auto"] = "auto",
+        offload: bool = False,
     ) -> BeaconModel:
         """Load a memory model from a folder or by its name on the model hub; runs no code of the checkpoint.
 
@@ -143,6 +147,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
                 ``quantized``. Memories of such a model are its own.
             capacity: see the class.
             overlap: see the class.
+            offload: see the class.
 
         Raises:
             CheckpointError: the files are missing, damaged, or do not fit together.
@@ -163,6 +168,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
             stop=loaded.stop,
             capacity=capacity,
             overlap=overlap,
+            offload=offload,
         )
 
     @property
@@ -238,7 +244,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
             blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
         else:
             check_rows(ids, memory)
-            blocks = memory.blocks
+            blocks = memory.on(self._device).blocks
             if len({block.stream for block in blocks}) > 1:
                 raise InputError(
                     "The last part of the memory is shorter than the others, so its rows cannot be fed in "
@@ -274,7 +280,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
             blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
         else:
             check_rows(ids, memory)
-            blocks = memory.blocks
+            blocks = memory.on(self._device).blocks
         said: list[tuple[int, ...]] = []
         row = 0
         for block in blocks:

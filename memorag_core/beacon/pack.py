@@ -60,6 +60,10 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
     each [L, B, H, T, D] and left out where T is 0; beside them ``ids`` and ``marks`` [T] int32, the
     ``ReadText`` of a memory of text. Slot keys are rotated for positions 0, 1, 2, ..., tail keys for the
     positions after them.
+
+    For a store the header says which tensors grow at the end of which axis (``grows``: the slots of a block
+    of one row, the rows of others, the text) and which may be stored quantized (``kv``: the slots, which are
+    most of a long text's memory).
     """
     tensors: dict[str, Tensor] = {}
     for number, block in enumerate(memory.blocks):
@@ -67,10 +71,13 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
             if entries.length:
                 tensors[f"{number}.{name}.keys"] = entries.keys.contiguous()
                 tensors[f"{number}.{name}.values"] = entries.values.contiguous()
+    slots = [name for name in tensors if ".slots." in name]
+    grows = {name: 3 if tensors[name].shape[1] == 1 else 1 for name in slots}
     table: dict[str, Any] = {"documents": None}
     if memory.text is not None:
         read, table = memory.text.pack()
         tensors |= read
+        grows |= dict.fromkeys(read, 0)
     header = {
         "format": FORMAT,
         "window": memory.stream.window,
@@ -79,6 +86,8 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
         "blocks": [{"rows": block.rows, "tokens": block.stream.tokens} for block in memory.blocks],
         "capacity": cut.capacity if cut is not None and memory.text is not None else None,
         "overlap": cut.overlap if cut is not None and memory.text is not None else None,
+        "grows": grows,
+        "kv": slots,
         **table,
     }
     return tensors, header

@@ -72,7 +72,7 @@ def read_parts(
     blocks = list(memory.blocks) if memory is not None else []
     if growth.rest is not None:
         more = tokens(growth.rest)[None]
-        blocks.append(read(host, blocks.pop(), more, progress=progress).block)
+        blocks.append(read(host, blocks.pop().on(host.device), more, progress=progress).block)
     if growth.whole or growth.last is not None:  # then all that were read are full
         blocks = _append(host, blocks, [row(span) for span in growth.whole], stream, progress)
     if growth.last is not None:
@@ -90,7 +90,8 @@ def _append(
 ) -> list[Block]:
     """Full parts and new ones of their size; blocks of many rows are taken as they are."""
     done = [block for block in blocks if block.rows == BLOCK_ROWS]
-    loose = blocks[len(done) :]  # a block that has room for rows, and perhaps a row that has become full
+    # A block that has room for rows, and perhaps a row that has become full.
+    loose = [block.on(host.device) for block in blocks[len(done) :]]
     while rows or loose:
         new = min(BLOCK_ROWS - sum(block.rows for block in loose), len(rows))
         if len(loose) == 1 and not new:
@@ -164,7 +165,7 @@ def cut_back(
     start, _ = _spans(len(text), cut)[-1]
     if row.stream.tokens != tokens:
         closed = tokens - tokens % row.stream.window
-        row = row.closed(closed)
+        row = row.closed(closed).on(host.device)
         ids = torch.cat((torch.tensor(head, dtype=torch.int32), text.ids[start:]))[closed:]
         if len(ids):
             more = ids[None].to(device=host.device, dtype=torch.long)

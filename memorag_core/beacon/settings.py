@@ -118,7 +118,8 @@ class BeaconSettings:
         if "beacon_window" not in config:
             raise UnsupportedModelError(
                 "config.json has no 'beacon_window': this is no beacon memory model. Expected a checkpoint "
-                "such as TommyChien/memorag-qwen2-7b-inst, or the bundled model."
+                "such as TommyChien/memorag-qwen2-7b-inst, or the bundled model. Other causal models "
+                "are used as they are: MemoRAG(LongContextModel.from_pretrained(name))."
             )
         _refuse_unknown(config)
         for key, only in _REQUIRED.items():

@@ -13,8 +13,8 @@ import regex
 
 from memorag_core.errors import InputError
 from memorag_core.evaluation.metrics import Span
+from memorag_core.language import detect_language
 from memorag_core.records import Chunk, Document
-from memorag_core.text import detect_language
 
 WORDS = 200
 CHARACTERS = 300

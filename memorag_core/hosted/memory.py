@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memorag_core.hosted.parts import Span, cut_parts
-from memorag_core.hosted.pieces import Piece
+from memorag_core.pieces import Piece, Span, cut_parts
 
 
 @dataclass(frozen=True, slots=True)

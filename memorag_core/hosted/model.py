@@ -15,8 +15,8 @@ from typing import Any, Literal
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.hosted.memory import HostedMemory
 from memorag_core.hosted.pack import pack, unpack
-from memorag_core.hosted.pieces import Piece, cut_pieces
 from memorag_core.llm import CONCURRENCY, LLM, CountTokens, Request, Turn, Usage
+from memorag_core.pieces import Piece, cut_pieces
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
 

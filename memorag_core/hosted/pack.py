@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from memorag_core.errors import StoreError
 from memorag_core.hosted.memory import HostedMemory
-from memorag_core.hosted.pieces import Piece
+from memorag_core.pieces import Piece
 
 FORMAT = 1
 
@@ -26,7 +26,8 @@ def pack(memory: HostedMemory) -> tuple[dict[str, npt.NDArray[Any]], dict[str, A
     """A memory as (arrays by name, JSON-able header).
 
     The arrays are ``text`` [bytes] uint8, the text in UTF-8; ``ends`` [pieces] int64, where each piece ends
-    in it; and ``tokens`` [pieces] int64. The parts follow from them.
+    in it; and ``tokens`` [pieces] int64. The parts follow from them. All grow at their end, which the header
+    tells a store (``grows``).
     """
     encoded = [piece.text.encode() for piece in memory.pieces]
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -34,7 +35,8 @@ def pack(memory: HostedMemory) -> tuple[dict[str, npt.NDArray[Any]], dict[str, A
         "ends": np.cumsum([len(text) for text in encoded], dtype=np.int64),
         "tokens": np.array([piece.tokens for piece in memory.pieces], dtype=np.int64),
     }
-    return arrays, {"format": FORMAT, "capacity": memory.capacity, "overlap": memory.overlap}
+    header = {"format": FORMAT, "capacity": memory.capacity, "overlap": memory.overlap}
+    return arrays, header | {"grows": dict.fromkeys(arrays, 0)}
 
 
 def unpack(

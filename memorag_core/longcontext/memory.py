@@ -9,7 +9,9 @@ T entries, D head size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from memorag_core.errors import InputError
 from memorag_core.keyvalues import KeyValues, Room
@@ -37,6 +39,13 @@ class Block:
     def nbytes(self) -> int:
         """Bytes of the keys and values."""
         return sum(entries.nbytes for entries in self.kept)
+
+    def on(self, device: str | torch.device) -> Block:
+        """The same rows on a device; themselves where they lie there, else without room to grow."""
+        kept = tuple(entries.on(device) for entries in self.kept)
+        if all(moved.keys is old.keys for moved, old in zip(kept, self.kept, strict=True)):
+            return self
+        return Block(self.tokens, self.rows, kept, (None,) * len(kept))
 
     def of_rows(self, start: int, stop: int) -> Block:
         """A view of some rows."""
@@ -81,6 +90,15 @@ class LongContextMemory:
     def nbytes(self) -> int:
         """Bytes of the keys and values."""
         return sum(block.nbytes for block in self.blocks)
+
+    def on(self, device: str | torch.device) -> LongContextMemory:
+        """The same memory on a device, such as "cpu" while nobody asks it; itself where it lies there.
+
+        Its model can be asked and continued all the same: it takes one block at a time to where it computes.
+        """
+        blocks = tuple(block.on(device) for block in self.blocks)
+        here = all(moved is block for moved, block in zip(blocks, self.blocks, strict=True))
+        return self if here else replace(self, blocks=blocks)
 
     def row(self, index: int) -> LongContextMemory:
         """One row as a memory of its own; shares its bytes.

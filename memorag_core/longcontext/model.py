@@ -77,6 +77,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
             together. "auto" is what the model was made for, less room for a request and its reply.
         overlap: tokens that neighbouring parts share; "auto" is an eighth of the capacity.
         prompts: how the model is asked; None takes the shipped prompt set of the language.
+        offload: keep memories in RAM; they come to the model's device a block at a time, as they are asked.
 
     Raises:
         UnsupportedModelError: the model's attention cannot be kept apart as a memory.
@@ -93,6 +94,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
         capacity: int | Literal["auto"] = "auto",
         overlap: int | Literal["auto"] = "auto",
         prompts: PromptSet | None = None,
+        offload: bool = False,
     ) -> None:
         if not isinstance(model, PreTrainedModel):
             raise InputError(
@@ -103,6 +105,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
             raise InputError(f"The chunk is {chunk!r}; expected 1 token or more.")
         self.tokens = tokenizer if isinstance(tokenizer, Tokens) or tokenizer is None else Tokens(tokenizer)
         self.prompts = prompts
+        self.offload = offload
         self.chunk = chunk
         self._host = try_host(model.eval())
         self._stop = _stop_ids(model, self.tokens)
@@ -119,6 +122,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
         capacity: int | Literal["auto"] = "auto",
         overlap: int | Literal["auto"] = "auto",
         prompts: PromptSet | None = None,
+        offload: bool = False,
     ) -> LongContextModel:
         """Load a model from a folder or by its name on the model hub; runs no code of the checkpoint.
 
@@ -130,6 +134,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
             capacity: see the class.
             overlap: see the class.
             prompts: see the class.
+            offload: see the class.
 
         Raises:
             CheckpointError: the files are missing, damaged, or do not fit together.
@@ -138,7 +143,13 @@ class LongContextModel(LocalModel[LongContextMemory]):
         """
         loaded = load_checkpoint(name_or_path, device=device, dtype=dtype)
         return cls(
-            loaded.model, loaded.tokens, chunk=chunk, capacity=capacity, overlap=overlap, prompts=prompts
+            loaded.model,
+            loaded.tokens,
+            chunk=chunk,
+            capacity=capacity,
+            overlap=overlap,
+            prompts=prompts,
+            offload=offload,
         )
 
     @property
@@ -263,7 +274,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
         if memory is None:
             return (empty_block(self._host, rows=len(ids)),)
         check_rows(ids, memory)
-        return memory.blocks
+        return memory.on(self._device).blocks
 
     def _check_positions(self, memory: LongContextMemory | None, more: int) -> None:
         before = memory.row_tokens if memory is not None else 0

@@ -49,23 +49,35 @@ def pack(memory: LongContextMemory, cut: Cut) -> tuple[dict[str, Tensor], dict[s
     The tensors of block N are ``N.group.G.keys`` and ``N.group.G.values`` for each group of layers that keep
     the same, each [L, B, H, T, D] and left out where T is 0; beside them ``ids`` and ``marks`` [T] int32,
     the ``ReadText`` of a memory of text. Keys are rotated for the positions they were read at.
+
+    For a store the header says which tensors grow at the end of which axis (``grows``: the entries of a block
+    of one row in groups that keep all of them, the rows of other blocks, the text) and which are keys and
+    values, which may be stored quantized (``kv``).
     """
     tensors: dict[str, Tensor] = {}
+    grows: dict[str, int] = {}
     for number, block in enumerate(memory.blocks):
         for group, entries in enumerate(block.kept):
             if entries.length:
                 tensors[f"{number}.group.{group}.keys"] = entries.keys.contiguous()
                 tensors[f"{number}.group.{group}.values"] = entries.values.contiguous()
+                if block.rows > 1 or entries.length == block.tokens:  # a group with a window slides on
+                    axis = 1 if block.rows > 1 else 3
+                    grows |= {f"{number}.group.{group}.{kind}": axis for kind in ("keys", "values")}
+    names = list(tensors)
     table: dict[str, Any] = {"documents": None}
     if memory.text is not None:
         read, table = memory.text.pack()
         tensors |= read
+        grows |= dict.fromkeys(read, 0)
     header = {
         "format": FORMAT,
         "tokens": memory.tokens,
         "blocks": [{"rows": block.rows, "tokens": block.tokens} for block in memory.blocks],
         "capacity": cut.capacity if memory.text is not None else None,
         "overlap": cut.overlap if memory.text is not None else None,
+        "grows": grows,
+        "kv": names,
         **table,
     }
     return tensors, header

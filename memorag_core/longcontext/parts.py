@@ -66,7 +66,7 @@ def read_parts(
     blocks = list(memory.blocks) if memory is not None else []
     if growth.rest is not None:
         more = tokens(growth.rest)[None]
-        blocks.append(read(host, blocks.pop(), more, chunk=chunk, progress=progress).block)
+        blocks.append(read(host, blocks.pop().on(host.device), more, chunk=chunk, progress=progress).block)
     if growth.whole or growth.last is not None:  # then all that were read are full
         blocks = _append(host, blocks, [row(span) for span in growth.whole], chunk, progress)
     if growth.last is not None:
@@ -88,7 +88,8 @@ def _append(
         if block.rows < most:
             break
         done.append(block)
-    loose = blocks[len(done) :]  # a block that has room for rows, and perhaps a row that has become full
+    # A block that has room for rows, and perhaps a row that has become full.
+    loose = [block.on(host.device) for block in blocks[len(done) :]]
     while rows or loose:
         new = max(0, min(most - sum(block.rows for block in loose), len(rows)))
         if len(loose) == 1 and not new:

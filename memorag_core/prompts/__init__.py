@@ -53,6 +53,8 @@ class PromptSet:
         tasks: The request for each kind of clue; holds {question} once. Only a key point's may leave it out.
         answer: The generator's prompt; holds {evidence} and {question} once each.
         summary_request: Stands for the question where key points are asked for without one.
+        gist: The request to condense a text; holds {text} once, and {words} at most once, the longest gist.
+            "" for a set that is not used to condense.
 
     Raises:
         InputError: A template without its placeholder or with it twice, no task or one of unknown kind, a
@@ -66,6 +68,7 @@ class PromptSet:
     summary_request: str
     reply: str = ""
     chat: bool = True
+    gist: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.tasks, Mapping) or not self.tasks:
@@ -90,6 +93,9 @@ class PromptSet:
         _check_placeholder("context", self.context, "context")
         _check_placeholder("answer", self.answer, "evidence")
         _check_placeholder("answer", self.answer, "question")
+        if self.gist != "":
+            _check_placeholder("gist", self.gist, "text")
+            _check_placeholder("gist", self.gist, "words", required=False)
         for kind, template in self.tasks.items():
             _check_placeholder(f"tasks.{kind}", template, "question", required=kind != "key_point")
 
@@ -97,8 +103,9 @@ class PromptSet:
     def from_mapping(cls, mapping: Mapping[str, Any]) -> PromptSet:
         """A prompt set from data such as the ``prompts`` of a checkpoint's ``memorag.json``.
 
-        ``context`` and ``tasks`` must be there. What a memory model alone has no use for, ``answer`` and
-        ``summary_request``, comes from the set of the same language when left out; ``language`` is "xx" then.
+        ``context`` and ``tasks`` must be there. What a memory model alone has no use for, ``answer``,
+        ``summary_request`` and ``gist``, comes from the set of the same language when left out; ``language``
+        is "xx" then.
 
         Raises:
             InputError: As the class says; also for a missing or an unknown entry.
@@ -119,9 +126,10 @@ class PromptSet:
             )
         language = mapping.get("language", GENERAL)
         defaults: dict[str, Any] = {"language": language}
-        if not {"answer", "summary_request"} <= mapping.keys():
+        borrowed = ("answer", "summary_request", "gist")
+        if not mapping.keys() >= {*borrowed}:
             own = load_prompts(language)
-            defaults |= {"answer": own.answer, "summary_request": own.summary_request}
+            defaults |= {name: getattr(own, name) for name in borrowed}
         return cls(**(defaults | dict(mapping)))
 
     def context_parts(self, context: str) -> Parts:
@@ -156,6 +164,20 @@ class PromptSet:
         """The generator's prompt, with the evidence as one text."""
         filling = {"{question}": question, "{evidence}": evidence}
         return re.sub(r"\{question\}|\{evidence\}", lambda found: filling[found[0]], self.answer)
+
+    def gist_parts(self, text: str, *, words: int) -> Parts:
+        """The request to condense a text to so many words, cut around the text.
+
+        Raises:
+            InputError: The set has none.
+        """
+        if not self.gist:
+            raise InputError(
+                f"The prompt set '{self.language}' has no request for gists. Give it one: "
+                "PromptSet(..., gist='... {text}')."
+            )
+        before, _, after = self.gist.partition("{text}")
+        return Parts(before.replace("{words}", str(words)), text, after.replace("{words}", str(words)))
 
 
 def load_prompts(language: str | None = None) -> PromptSet:

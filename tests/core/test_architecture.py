@@ -22,7 +22,9 @@ ADAPTERS = ("langchain_memorag", "llama_index_memorag")
 
 # Every module of the core stands on one floor, or outside. A new module is written in here first.
 VALUES = frozenset({"errors", "records", "protocols", "config", "prompts"})
-SHARED = frozenset({"tokens", "llm", "keyvalues", "cut", "readtext", "pieces", "language", "decoding", "local"})
+SHARED = frozenset(
+    {"tokens", "llm", "keyvalues", "cut", "readtext", "pieces", "language", "decoding", "local"}
+)
 STAGES = frozenset(
     {
         "text",

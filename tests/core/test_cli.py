@@ -11,7 +11,7 @@ import pytest
 from memorag_core import MemoRAG, __version__
 from memorag_core import cli as cli_module
 from memorag_core.cli import main
-from tests.core.doubles import SentenceModel
+from tests.core.doubles import SentenceModel, write_beacon_checkpoint
 
 TEXT = "The market opens at seven. Mara Venn repairs timepieces in Orrin. The river floods in spring."
 WHO = "Who mends a broken clock?"
@@ -143,7 +143,10 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.strip() == f"memorag {__version__}"
 
 
-@pytest.mark.parametrize("arguments", [[], ["ask"], ["ask", "file"], ["frobnicate"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["ask"], ["ask", "file"], ["plan"], ["plan", "--tokens", "9", "--file", "x"], ["frobnicate"]],
+)
 def test_a_command_that_is_incomplete_shows_how_it_is_used(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,3 +154,59 @@ def test_a_command_that_is_incomplete_shows_how_it_is_used(
         main(arguments)
     assert end.value.code == 2
     assert "usage: memorag" in capsys.readouterr().err
+
+
+def test_a_plan_shows_every_ratio_and_its_status_says_whether_something_fits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["plan", "--tokens", "100000", "--budget", "8GB"]) == 0
+    shown = capsys.readouterr()
+    assert "100,000 tokens" in shown.out
+    for ratio in ("2*", "4", "8", "16*", "32*"):
+        assert any(line.split()[:1] == [ratio] for line in shown.out.splitlines())
+    assert "Fits at ratio 2" in shown.out
+    assert shown.err == ""
+
+
+def test_a_plan_that_does_not_fit_shows_its_table_and_one_line_with_the_remedies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["plan", "--tokens", "100000000", "--budget", "100MB"]) == 2
+    shown = capsys.readouterr()
+    assert "Does not fit" in shown.out
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("memorag: 100,000,000 tokens at ratio 32 need ")
+    assert "several memories" in shown.err
+
+
+def test_the_tokens_of_a_file_are_counted_and_the_plan_is_told_as_json(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(write_beacon_checkpoint(file.parent / "model"))
+    arguments = ["plan", model, "--file", str(file), "--dtype", "bfloat16", "--device", "cpu", "--json"]
+    assert main([*arguments, "--ratio", "4"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["tokens"], plan["dtype"], plan["fits"]) == (len(TEXT), "bfloat16", True)
+    assert [row["ratio"] for row in plan["rows"]] == [4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tokens", "0"], "tokens is 0"),
+        (["--tokens", "9", "--budget", "lots"], "16GB"),
+        (["--tokens", "9", "--ratio", "500"], "[500]"),
+        (["--tokens", "9", "nowhere"], "nowhere"),
+        (["--file", "nowhere.txt"], "nowhere.txt"),
+        (["--tokens", "9", "--device", "abacus"], "abacus"),
+        (["--tokens", "9", "--dtype", "int8"], "int8"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_is_one_line_on_stderr_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["plan", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert message in shown.err

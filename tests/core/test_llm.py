@@ -20,7 +20,7 @@ from openai import BadRequestError
 
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.llm import LLM, Request, Said, Turn, Usage, as_text, estimate_tokens
-from tests.core.hosted.conftest import MODEL, ChatServer, LoopbackLLM, chat, tokens
+from tests.core.loopback import MODEL, ChatServer, LoopbackLLM, chat, tokens
 
 TEXT = (
     "=== Beginning of the text ===\n\nAnna repairs clocks. The ferry leaves early.\n\n=== End of the text ==="

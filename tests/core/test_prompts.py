@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -34,6 +35,15 @@ def test_every_shipped_set_asks_for_every_kind_in_a_chat(language: str) -> None:
     assert prompts.summary_request in prompts.render("key_point", "  ")
 
 
+@pytest.mark.parametrize("language", SHIPPED)
+def test_every_shipped_set_asks_for_gists_by_their_length_with_the_text_last(language: str) -> None:
+    parts = load_prompts(language).gist_parts("{words} of {text}", words=384)
+    assert parts.filled == "{words} of {text}"
+    assert "384" in parts.before
+    assert len(parts.before) > 3 * len(parts.after)
+    assert "{" not in parts.before + parts.after
+
+
 @pytest.mark.parametrize(
     ("language", "own"),
     [
@@ -57,12 +67,14 @@ def test_the_general_set_asks_for_the_language_of_the_text() -> None:
     prompts = load_prompts("es")
     assert all("language of the text" in template for template in prompts.tasks.values())
     assert "language of the question" in prompts.answer
+    assert "language of the text" in prompts.gist
 
 
 def test_the_chinese_set_is_written_in_chinese() -> None:
     prompts = load_prompts("zh")
-    for template in (prompts.context, prompts.answer, prompts.reply, *prompts.tasks.values()):
-        words = template.replace("{context}", "").replace("{question}", "").replace("{evidence}", "")
+    templates = (prompts.context, prompts.answer, prompts.reply, prompts.gist, *prompts.tasks.values())
+    for template in templates:
+        words = re.sub(r"\{(context|question|evidence|text|words)\}", "", template)
         assert not any(sign.isascii() and sign.isalpha() for sign in words)
 
 
@@ -107,11 +119,17 @@ def test_a_kind_that_a_set_cannot_ask_for_is_named_with_those_it_can() -> None:
         ({"tasks": {"span": None}}, r"'tasks\.span' of a prompt set is None; expected text"),
         ({"context": "no placeholder"}, r"'context' .* \{context\} 0 times"),
         ({"context": "{context}{context}"}, r"\{context\} 2 times"),
+        ({"gist": "no placeholder"}, r"'gist' .* \{text\} 0 times"),
+        ({"gist": "{text} {words} {words}"}, r"'gist' .* \{words\} 2 times"),
+        ({"gist": 7}, r"'gist' of a prompt set is 7; expected text"),
         ({"answer": "{question}"}, r"'answer' .* \{evidence\} 0 times"),
         ({"answer": "{evidence}"}, r"'answer' .* \{question\} 0 times"),
         ({"chat": "yes"}, r"'chat' .* 'yes'; expected true or false"),
         ({"reply": None}, r"'reply' .* None; expected text"),
-        ({"language": 3, "answer": "{question}{evidence}", "summary_request": ""}, r"'language' .* 3"),
+        (
+            {"language": 3, "answer": "{question}{evidence}", "summary_request": "", "gist": ""},
+            r"'language' .* 3",
+        ),
         ({"language": 3}, r"language is 3; expected a code"),
         ({"promts": {}}, r"has the entries .*'promts'; expected .* Take out promts"),
     ],
@@ -119,6 +137,13 @@ def test_a_kind_that_a_set_cannot_ask_for_is_named_with_those_it_can() -> None:
 def test_a_wrong_prompt_set_says_what_is_wrong(change: dict[str, Any], found: str) -> None:
     with pytest.raises(InputError, match=found):
         PromptSet.from_mapping(RAW | change)
+
+
+def test_a_set_without_a_request_for_gists_says_how_to_have_one() -> None:
+    prompts = PromptSet.from_mapping(RAW | {"gist": ""})
+    with pytest.raises(InputError, match=r"'en' has no request for gists.*gist='\.\.\. \{text\}'"):
+        prompts.gist_parts("A text.", words=10)
+    assert PromptSet.from_mapping(RAW).gist == load_prompts("en").gist
 
 
 def test_a_prompt_set_without_its_tasks_says_what_to_add() -> None:

@@ -1,4 +1,4 @@
-"""What a memory was made of: documents stand where the table says, and characters are found among the tokens."""
+"""What a memory was made of: documents stand where the table says, characters are found among tokens."""
 
 from __future__ import annotations
 

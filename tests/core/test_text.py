@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
+from memorag_core.language import detect_language
 from memorag_core.records import Document
-from memorag_core.text import as_documents, detect_language, split_document
+from memorag_core.text import as_documents, split_document
 
 ENGLISH = (
     "Mara Venn repairs timepieces in Orrin. She learned the trade from her aunt, keeper of the clock.\n\n"

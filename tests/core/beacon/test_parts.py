@@ -195,7 +195,9 @@ def test_cut_back_and_read_on_it_is_what_reading_the_result_afresh_gives(
             )
         assert sum(told) == to_reread(memory, kept, cut=cut, head=head) < WINDOW
         assert_same_memory(cut_short, memorized(list(ids[:same].split(lengths[:kept]))))
-        assert_same_memory(memorized([other], cut_short), memorized([*ids[:same].split(lengths[:kept]), other]))
+        assert_same_memory(
+            memorized([other], cut_short), memorized([*ids[:same].split(lengths[:kept]), other])
+        )
         assert_close(state(memory), before, exactly=True)
         assert cut_short.text is not None
         assert len(cut_short.text.documents) == kept

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.hosted.conftest import ChatServer
 from tests.core.hosted.test_model import real_text
+from tests.core.loopback import ChatServer
 
 PAGE = Path(__file__).parents[3] / "docs" / "hosted.md"
 

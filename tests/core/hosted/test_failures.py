@@ -12,8 +12,8 @@ from memorag_core import MemoRAG
 from memorag_core.errors import MemoRAGError
 from memorag_core.hosted import HostedModel
 from memorag_core.llm import Usage
-from tests.core.hosted.conftest import PATIENCE, ChatServer, LoopbackLLM, Trouble, chat
 from tests.core.hosted.test_model import ISLAND, real_text
+from tests.core.loopback import PATIENCE, ChatServer, LoopbackLLM, Trouble, chat
 
 QUESTIONS = ["Who repairs the clock?", "When does the ferry leave?", "Of what is the tower?", "Who was born?"]
 

@@ -19,7 +19,7 @@ from memorag_core.hosted import HostedMemory, HostedModel
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import Memory, MemoryModel
 from memorag_core.records import ClueKind, Document
-from tests.core.hosted.conftest import MODEL, ChatServer, LoopbackLLM, chat, shared
+from tests.core.loopback import MODEL, ChatServer, LoopbackLLM, chat, shared
 
 ISLAND = (
     "Anna Holt repairs every clock in the valley. She was born in May.\n\n"

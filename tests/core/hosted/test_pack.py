@@ -15,8 +15,8 @@ from safetensors.numpy import load, save
 from memorag_core import MemoRAG
 from memorag_core.errors import StoreError
 from memorag_core.hosted import HostedModel
-from tests.core.hosted.conftest import ChatServer, chat
 from tests.core.hosted.test_model import ISLAND, offline, real_text
+from tests.core.loopback import ChatServer, chat
 
 MODEL = offline(capacity=64, overlap=20)
 

@@ -115,8 +115,9 @@ def test_cut_back_and_read_on_it_is_what_reading_the_result_afresh_gives(
             )
         assert sum(told) == to_reread(model._host, memory, kept, cut=cut, head=head)
         assert family == "gemma2" or not told
-        assert_same_memory(cut_short, memorized(list(ids[:same].split(lengths[:kept]))))
-        assert_same_memory(memorized([other], cut_short), memorized([*ids[:same].split(lengths[:kept]), other]))
+        stay = list(ids[:same].split(lengths[:kept]))
+        assert_same_memory(cut_short, memorized(stay))
+        assert_same_memory(memorized([other], cut_short), memorized([*stay, other]))
         assert_close(state(memory), before, exactly=True)
 
 

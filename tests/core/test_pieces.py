@@ -10,9 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from memorag_core.hosted.parts import cut_parts
-from memorag_core.hosted.pieces import Piece, cut_pieces
 from memorag_core.llm import estimate_tokens
+from memorag_core.pieces import Piece, cut_parts, cut_pieces
 
 SIGNS = st.sampled_from([*"ab .!?\n\n\t\"')。！…", "word ", "Sentence. ", "段落。", "\n\n"])
 TEXTS = st.lists(SIGNS, max_size=80).map("".join)
