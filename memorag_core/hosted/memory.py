@@ -5,7 +5,6 @@ In: pieces, and how they are gathered. Out: ``HostedMemory``, which never change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memorag_core.pieces import Piece, Span, cut_parts
@@ -19,12 +18,14 @@ class HostedMemory:
         pieces: the text, a sentence each or less.
         capacity: tokens that a part holds at most.
         overlap: tokens that neighbouring parts may share.
+        ends: for each document the piece after its last one.
         spans: the pieces of each part.
     """
 
     pieces: tuple[Piece, ...] = field(repr=False)
     capacity: int
     overlap: int
+    ends: tuple[int, ...]
     spans: tuple[Span, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +52,11 @@ class HostedMemory:
         start, end = self.spans[part]
         return "".join(piece.text for piece in self.pieces[start:end]).strip()
 
-    def grown(self, pieces: Sequence[Piece]) -> HostedMemory:
-        """The memory of a text that goes on with these pieces."""
-        return HostedMemory((*self.pieces, *pieces), self.capacity, self.overlap)
+    def pieces_of(self, document: int) -> Span:
+        """The pieces of a document."""
+        return (self.ends[document - 1] if document else 0), self.ends[document]
+
+    def first(self, documents: int) -> HostedMemory:
+        """The memory of the first documents, 1 or more."""
+        ends = self.ends[:documents]
+        return HostedMemory(self.pieces[: ends[-1]], self.capacity, self.overlap, ends)

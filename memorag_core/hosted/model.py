@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any, Literal
 
+from memorag_core.cut import check_documents, checked_parts
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.hosted.memory import HostedMemory
 from memorag_core.hosted.pack import pack, unpack
@@ -136,14 +138,14 @@ class HostedModel:
         Raises:
             InputError: no text, an empty text, one that is no Unicode, or a memory of another model.
         """
-        pieces: list[Piece] = []
+        if memory is not None:
+            self._check(memory)
+        pieces = list(memory.pieces) if memory is not None else []
+        ends = list(memory.ends) if memory is not None else []
         for text in _texts(text_or_documents):
-            between = SEPARATOR if pieces or memory is not None else ""
-            pieces += self._pieces(between + text)
-        if memory is None:
-            return HostedMemory(tuple(pieces), self.capacity, self.overlap)
-        self._check(memory)
-        return memory.grown(pieces)
+            pieces += self._pieces((SEPARATOR if pieces else "") + text)
+            ends.append(len(pieces))
+        return HostedMemory(tuple(pieces), self.capacity, self.overlap, tuple(ends))
 
     def recollect(
         self,
@@ -153,6 +155,7 @@ class HostedModel:
         kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        parts: Sequence[Collection[int] | None] | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
         """Ask questions for one kind of clue: a request for each question and part.
 
@@ -163,10 +166,11 @@ class HostedModel:
             language: of the prompts, such as "en" or "zh"; a model with prompts of its own uses those.
             max_new_tokens: the longest reply. It reaches chat models of LangChain that have a ``max_tokens``;
                 for others, and with None, what is set on the LLM holds.
+            parts: for each question the parts of the memory that it is put to; None for all.
 
         Returns:
-            For each question what every part said, in the order of the parts; ``tokens`` are those of the
-            reply.
+            For each question what every part that was asked said, in the order of the parts; ``tokens`` are
+            those of the reply.
 
         Raises:
             NothingMemorizedError: there is no memory.
@@ -186,19 +190,86 @@ class HostedModel:
         for question in questions:
             if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
                 raise InputError(f"The question is {question!r}; expected a text with words.")
+        wanted = checked_parts(parts, questions=len(questions), parts=memory.parts)
+        asked = {
+            part: [number for number, some in enumerate(wanted) if some is None or part in some]
+            for part in range(memory.parts)
+        }
+        asked = {part: numbers for part, numbers in asked.items() if numbers}
         said = self._llm.ask(
-            [_requests(prompts, memory, part, kind, questions) for part in range(memory.parts)],
+            [
+                _requests(prompts, memory, part, kind, [questions[number] for number in numbers])
+                for part, numbers in asked.items()
+            ],
             after_failure=_AFTER_FAILURE,
             first_alone=memory.tokens >= CACHED_FROM,
             max_new_tokens=max_new_tokens,
         )
-        return tuple(
-            tuple(
-                Recollection(reply.text, 0.0, part, reply.output_tokens, reply.finished)
-                for part, reply in enumerate(replies[number] for replies in said)
-            )
-            for number in range(len(questions))
-        )
+        recalled: list[list[Recollection]] = [[] for _ in questions]
+        for (part, numbers), replies in zip(asked.items(), said, strict=True):
+            for number, reply in zip(numbers, replies, strict=True):
+                recalled[number].append(
+                    Recollection(reply.text, 0.0, part, reply.output_tokens, reply.finished)
+                )
+        return tuple(map(tuple, recalled))
+
+    def token_spans(self, memory: HostedMemory) -> tuple[tuple[int, int], ...]:
+        """For each document that was read its first token in the text and the one after its last."""
+        before = [0, *accumulate(piece.tokens for piece in memory.pieces)]
+        spans = (memory.pieces_of(document) for document in range(len(memory.ends)))
+        return tuple((before[start], before[end]) for start, end in spans)
+
+    def parts_of(self, memory: HostedMemory, document: int, start: int, end: int) -> range:
+        """The parts that hold any of a document's characters from ``start`` to ``end``; none, if it has none.
+
+        Args:
+            memory: what was read.
+            document: its number, in the order of reading.
+            start: the first character.
+            end: the one after the last.
+        """
+        first, last = memory.pieces_of(document)
+        at = -len(SEPARATOR) if document else 0
+        held = []
+        for number in range(first, last):
+            length = len(memory.pieces[number].text)
+            if at < end and start < at + length:
+                held.append(number)
+            at += length
+        if not held:
+            return range(0)
+        meet = [part for part, (one, other) in enumerate(memory.spans) if one <= held[-1] and held[0] < other]
+        return range(meet[0], meet[-1] + 1)
+
+    def count_tokens(
+        self,
+        documents: str | Document | Sequence[str | Document],
+        memory: HostedMemory,
+        *,
+        documents_kept: int,
+    ) -> int:
+        """Tokens of documents behind the first ones of a memory; nothing is billed for memorizing them."""
+        check_documents(documents_kept, len(memory.ends))
+        between = SEPARATOR if documents_kept else ""
+        tokens = 0
+        for text in _texts(documents):
+            tokens += sum(piece.tokens for piece in self._pieces(between + text))
+            between = SEPARATOR
+        return tokens
+
+    def to_reread(self, memory: HostedMemory, documents: int) -> int:
+        """Tokens that ``rewind`` reads again: none."""
+        check_documents(documents, len(memory.ends))
+        return 0
+
+    def rewind(self, memory: HostedMemory, documents: int) -> HostedMemory | None:
+        """The memory of the first documents, as if the others had never been read; None for none.
+
+        Raises:
+            InputError: more documents than were read.
+        """
+        check_documents(documents, len(memory.ends))
+        return memory.first(documents) if documents else None
 
     def pack(self, memory: HostedMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The memory as (arrays by name, JSON-able header), for a store."""

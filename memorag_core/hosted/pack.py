@@ -19,21 +19,22 @@ from memorag_core.pieces import Piece
 FORMAT = 1
 
 _REMEDY = "Load it with the settings it was made with, or memorize the text again."
-_TYPES = {"text": np.uint8, "ends": np.int64, "tokens": np.int64}
+_TYPES = {"text": np.uint8, "ends": np.int64, "tokens": np.int64, "documents": np.int64}
 
 
 def pack(memory: HostedMemory) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """A memory as (arrays by name, JSON-able header).
 
     The arrays are ``text`` [bytes] uint8, the text in UTF-8; ``ends`` [pieces] int64, where each piece ends
-    in it; and ``tokens`` [pieces] int64. The parts follow from them. All grow at their end, which the header
-    tells a store (``grows``).
+    in it; ``tokens`` [pieces] int64; and ``documents`` [documents] int64, the piece after the last one of
+    each. The parts follow from them. All grow at their end, which the header tells a store (``grows``).
     """
     encoded = [piece.text.encode() for piece in memory.pieces]
     arrays: dict[str, npt.NDArray[Any]] = {
         "text": np.frombuffer(b"".join(encoded), dtype=np.uint8),
         "ends": np.cumsum([len(text) for text in encoded], dtype=np.int64),
         "tokens": np.array([piece.tokens for piece in memory.pieces], dtype=np.int64),
+        "documents": np.array(memory.ends, dtype=np.int64),
     }
     header = {"format": FORMAT, "capacity": memory.capacity, "overlap": memory.overlap}
     return arrays, header | {"grows": dict.fromkeys(arrays, 0)}
@@ -64,7 +65,7 @@ def unpack(
             f"The memory was made with a capacity and overlap of {found[0]} and {found[1]} tokens; the model "
             f"is set to {capacity} and {overlap}. {_REMEDY}"
         )
-    text, ends, tokens = (_array(arrays, name) for name in _TYPES)
+    text, ends, tokens, documents = (_array(arrays, name) for name in _TYPES)
     lengths = np.diff(ends, prepend=0)
     if not len(ends) or ends[-1] != len(text) or lengths.min() < 1:
         raise StoreError(
@@ -76,6 +77,11 @@ def unpack(
             f"The memory has {len(ends)} pieces and {len(tokens)} counts of tokens; expected a count of 0 or "
             f"more for each. {_REMEDY}"
         )
+    if not len(documents) or documents[-1] != len(ends) or np.diff(documents, prepend=0).min() < 1:
+        raise StoreError(
+            f"The documents of the memory do not cover its {len(ends)} pieces; expected ends that rise to "
+            f"their number. {_REMEDY}"
+        )
     whole = text.tobytes()
     try:
         pieces = tuple(
@@ -84,7 +90,7 @@ def unpack(
         )
     except UnicodeDecodeError as error:
         raise StoreError(f"The text of the memory is no UTF-8: {error}. {_REMEDY}") from error
-    return HostedMemory(pieces, capacity, overlap)
+    return HostedMemory(pieces, capacity, overlap, tuple(documents.tolist()))
 
 
 def _array(arrays: Mapping[str, Any], name: str) -> npt.NDArray[Any]:
