@@ -1,4 +1,4 @@
-"""The command line: ``memorag ask``, ``memorag plan`` and ``memorag attach``.
+"""The command line: ``memorag ask``, ``memorag plan``, ``memorag attach`` and ``memorag compact``.
 
 In: arguments and a text. Out: a printed report or JSON, and an exit status: 0, or 2 for what the user can put
 right, said in one line on stderr. Knows public names only.
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ask(commands)
     _add_plan(commands)
     _add_attach(commands)
+    _add_compact(commands)
     return parser
 
 
@@ -149,6 +150,29 @@ def _attach(options: argparse.Namespace) -> None:
 
 def _ratio(given: str) -> int | str:
     return given if given == "adapt" else int(given)
+
+
+def _add_compact(commands: Any) -> None:
+    compact = commands.add_parser(
+        "compact",
+        help="fold the segments of a saved memory",
+        description="Fold what was saved in pieces to one file for each part, and remove what nothing names.",
+    )
+    compact.add_argument("store", metavar="DIR", help="a saved folder, or an address (s3://bucket/name)")
+    compact.add_argument(
+        "--wait",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for another writer (default: %(default)s)",
+    )
+    compact.set_defaults(run=_compact)
+
+
+def _compact(options: argparse.Namespace) -> None:
+    from memorag_core.store import compact
+
+    compact(options.store, wait=options.wait)
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from threading import Lock
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 
@@ -31,7 +32,15 @@ from memorag_core.records import Answer, Chunk, Clue, ClueKind, Document, Eviden
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.routing import route
-from memorag_core.store import StoredCorpus, load_store, read_manifest, save_store
+from memorag_core.store import (
+    WAIT_SECONDS,
+    Encoding,
+    StoredCorpus,
+    Writer,
+    load_store,
+    read_manifest,
+    save_store,
+)
 
 S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings)
 
@@ -95,6 +104,7 @@ class MemoRAG:
         self._reader = Reader(self.model, embedder, chunks or ChunkSettings(), order, progress)
         self._reading = Lock()
         self._corpus: Corpus | None = None
+        self._store: Writer | None = None
 
     def memorize(self, text_or_documents: str | Document | Sequence[str | Document]) -> Self:
         """Read a text or documents into memory, after what was memorized before.
@@ -108,7 +118,7 @@ class MemoRAG:
             InputError: No text in it, or a document id that is in use.
         """
         with self._reading:
-            self._corpus = self._reader.added(self._corpus, text_or_documents)
+            self._place(self._reader.added(self._corpus, text_or_documents))
         return self
 
     def update(self, documents: Document | Sequence[Document]) -> Self:
@@ -123,7 +133,7 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to update.
         """
         with self._reading:
-            self._corpus = self._reader.updated(self._memorized(), documents)
+            self._place(self._reader.updated(self._memorized(), documents))
         return self
 
     def delete(self, ids: str | Collection[str]) -> Self:
@@ -137,7 +147,7 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to delete.
         """
         with self._reading:
-            self._corpus = self._reader.without(self._memorized(), ids)
+            self._place(self._reader.without(self._memorized(), ids))
         return self
 
     def tokens_to_update(self, documents: Document | Sequence[Document]) -> Reading:
@@ -226,33 +236,32 @@ class MemoRAG:
             clues += self._recall(corpus, [question], replace(self._recalling, kinds=("answer",)))[0]
         return draft_answer(question, clues, evidence=evidence)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that was memorized to a folder, as a whole or not at all; docs/format.md has the layout.
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kv: Encoding | None = None,
+        wait: float = WAIT_SECONDS,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Write all that was memorized, as a whole or not at all; docs/format.md has the layout.
+
+        Where a memory of the same model was saved before, only what is new is written.
+
+        Args:
+            path: A folder, or an address that fsspec knows ("s3://bucket/name").
+            kv: How keys and values are stored: "float" as they are; "int8" or "int4" in less space and with a
+                loss, which docs/format.md states. None as the last save did there, at first "float".
+            wait: Seconds to wait for another process that writes there; 0 gives up at once.
+            cache: Where files of remote stores are kept; None for the user's cache folder.
 
         Raises:
             NothingMemorizedError: There is nothing to save.
-            StoreError: The folder cannot be written, or holds something else.
+            InputError: An unknown ``kv``, or ``wait`` below 0.
+            StoreError: The folder cannot be written, is being written by another, or holds something else.
+            MissingExtraError: An address, and what reaches it is not installed.
         """
-        corpus = self._memorized()
-        tensors, header = self.model.pack(corpus.memory)
-        settings = {
-            "ratio": self._ratio,
-            "order": self._reader.order,
-            "changes": dict(corpus.changes),
-            "chunks": asdict(self._reader.chunks),
-            "clues": asdict(self._recalling),
-            "retrieval": asdict(self._retrieving),
-        }
-        stored = StoredCorpus(
-            documents=corpus.documents,
-            chunks=corpus.index.chunks,
-            tensors=tensors,
-            header=header,
-            fingerprint=self.model.fingerprint,
-            settings=settings,
-            vectors=corpus.index.vectors,
-        )
-        save_store(path, stored)
+        save_store(path, self._stored(self._memorized()), kv=kv, wait=wait, cache=cache)
 
     @classmethod
     def load(
@@ -269,13 +278,14 @@ class MemoRAG:
         retrieval: RetrievalSettings | None = None,
         order: Order | None = None,
         progress: bool | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Open what ``save`` wrote, without reading the text again.
 
         Settings that are left out are as they were saved, and so is the ratio of a model that is loaded here.
 
         Args:
-            path: The folder.
+            path: The folder or the address.
             model: The memory model that read the text.
             embedder: The one that made the saved vectors. Where none were saved, one can be added here.
             ratio: See ``MemoRAG``.
@@ -286,29 +296,109 @@ class MemoRAG:
             retrieval: See ``MemoRAG``.
             order: See ``MemoRAG``.
             progress: See ``MemoRAG``.
+            cache: See ``save``.
 
         Raises:
-            StoreError: The folder is damaged, of another format version, or was made with another model.
+            StoreError: The store is damaged, of another format version, or was made with another model.
             InputError: Vectors were saved, and no embedder is given.
+            MissingExtraError: An address, and what reaches it is not installed.
         """
         settings = read_manifest(path).settings
         rag = cls(
             model,
             embedder=embedder,
-            ratio=ratio if ratio is not None or not _is_name(model) else settings.get("ratio"),
+            ratio=_stored_ratio(settings) if ratio is None and _is_name(model) else ratio,
             device=device,
             dtype=dtype,
             chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
             clues=clues or _stored_settings(ClueSettings, settings, "clues"),
             retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
-            order=order or settings.get("order", "given"),
+            order=order or _stored_order(settings),
             progress=progress,
         )
-        stored = load_store(path, rag.model.fingerprint)
-        index = _stored_index(stored, embedder, progress)
-        memory = rag.model.unpack(stored.tensors, stored.header)
-        rag._corpus = Corpus(stored.documents, memory, index, dict(settings.get("changes", {})))
+        rag._take(load_store(path, rag.model.fingerprint, cache=cache))
         return rag
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | MemoryModel | None = None,
+        *,
+        embedder: Embedder | None = None,
+        ratio: int | Literal["adapt"] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        chunks: ChunkSettings | None = None,
+        clues: ClueSettings | None = None,
+        retrieval: RetrievalSettings | None = None,
+        order: Order | None = None,
+        progress: bool | None = None,
+        kv: Encoding | None = None,
+        wait: float = WAIT_SECONDS,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Work on a store in place: what is memorized, updated or deleted is saved before it can be asked.
+
+        The store is made if there is none. Nobody else can write to it until ``close``, or the end of a
+        ``with`` statement; others may load it meanwhile, and find what was saved last.
+
+        Args:
+            path: The folder or the address.
+            model: See ``load``; so are the arguments up to ``progress``.
+            embedder: See ``load``.
+            ratio: See ``MemoRAG``.
+            device: See ``MemoRAG``.
+            dtype: See ``MemoRAG``.
+            chunks: See ``MemoRAG``.
+            clues: See ``MemoRAG``.
+            retrieval: See ``MemoRAG``.
+            order: See ``MemoRAG``.
+            progress: See ``MemoRAG``.
+            kv: See ``save``; for what is saved from now on.
+            wait: Seconds to wait for another who has it open; 0 gives up at once.
+            cache: See ``save``.
+
+        Raises:
+            StoreError: As ``load`` and ``save``; another has it open.
+            InputError: As ``load``; an unknown ``kv``, or ``wait`` below 0.
+            MissingExtraError: An address, and what reaches it is not installed.
+        """
+        with ExitStack() as held:
+            store = held.enter_context(Writer(path, kv=kv, wait=wait, cache=cache))
+            manifest = store.manifest()
+            settings = manifest.settings if manifest else None
+            rag = cls(
+                model,
+                embedder=embedder,
+                ratio=_stored_ratio(settings) if ratio is None and _is_name(model) else ratio,
+                device=device,
+                dtype=dtype,
+                chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
+                clues=clues or _stored_settings(ClueSettings, settings, "clues"),
+                retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
+                order=order or _stored_order(settings),
+                progress=progress,
+            )
+            if manifest:
+                rag._take(store.load(rag.model.fingerprint))
+            else:
+                store.save(rag._stored(None))
+            held.pop_all()
+        rag._store = store
+        return rag
+
+    def close(self) -> None:
+        """Let others write to the store that was opened; it can still be asked, and no longer changed."""
+        with self._reading:  # what is being saved is saved
+            if self._store is not None:
+                self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -324,6 +414,40 @@ class MemoRAG:
     def memory(self) -> Any:
         """The memory, an immutable value of the model's; None before anything is memorized."""
         return self._corpus.memory if self._corpus else None
+
+    def _place(self, corpus: Corpus | None) -> None:
+        """Make a corpus the one that is asked; where a store is open, it is saved first."""
+        if self._store is not None:
+            self._store.save(self._stored(corpus))
+        self._corpus = corpus
+
+    def _stored(self, corpus: Corpus | None) -> StoredCorpus:
+        """A corpus as the store takes it; None for one without documents."""
+        tensors, header = self.model.pack(corpus.memory) if corpus else ({}, {})
+        settings = {
+            "ratio": self._ratio,
+            "order": self._reader.order,
+            "changes": dict(corpus.changes) if corpus else {},
+            "chunks": asdict(self._reader.chunks),
+            "clues": asdict(self._recalling),
+            "retrieval": asdict(self._retrieving),
+        }
+        return StoredCorpus(
+            documents=corpus.documents if corpus else (),
+            chunks=corpus.index.chunks if corpus else (),
+            tensors=tensors,
+            header=header,
+            fingerprint=self.model.fingerprint,
+            settings=settings,
+            vectors=corpus.index.vectors if corpus else None,
+        )
+
+    def _take(self, stored: StoredCorpus) -> None:
+        """Put what was stored in place."""
+        if stored.documents:
+            index = _stored_index(stored, self.embedder, self._reader.progress)
+            memory = self.model.unpack(stored.tensors, stored.header)
+            self._corpus = Corpus(stored.documents, memory, index, _stored_changes(stored.settings))
 
     def _memorized(self) -> Corpus:
         if self._corpus is None:
@@ -386,9 +510,7 @@ def _is_name(model: object) -> bool:
     return model is None or isinstance(model, str | os.PathLike)
 
 
-def _memory_model(
-    model: Any, ratio: int | Literal["adapt"] | None, device: str, dtype: str
-) -> MemoryModel:
+def _memory_model(model: Any, ratio: int | Literal["adapt"] | None, device: str, dtype: str) -> MemoryModel:
     if _is_name(model):
         from memorag_core.beacon import BeaconModel  # here, for it loads torch and transformers
 
@@ -409,7 +531,10 @@ def _memory_model(
     return loaded
 
 
-def _stored_settings(kind: type[S], settings: Mapping[str, Any], name: str) -> S:
+def _stored_settings(kind: type[S], settings: Mapping[str, Any] | None, name: str) -> S | None:
+    """What was saved under a name; None for a store that is new."""
+    if settings is None:
+        return None
     try:
         return kind(**settings[name])
     except (KeyError, TypeError, InputError) as error:
@@ -417,6 +542,35 @@ def _stored_settings(kind: type[S], settings: Mapping[str, Any], name: str) -> S
             f"The saved settings for {name} are {settings.get(name)!r}, unknown to this release: {error} "
             f"Give them on loading: MemoRAG.load(path, {name}={kind.__name__}(...))."
         ) from error
+
+
+def _stored_ratio(settings: Mapping[str, Any] | None) -> int | Literal["adapt"] | None:
+    ratio = (settings or {}).get("ratio")
+    if ratio is None or ratio == "adapt" or type(ratio) is int:
+        return ratio
+    raise StoreError(
+        f"The saved ratio is {ratio!r}; expected a whole number, 'adapt' or nothing. Give it on loading."
+    )
+
+
+def _stored_order(settings: Mapping[str, Any] | None) -> Order:
+    order: Order = (settings or {}).get("order", "given")
+    if order not in get_args(Order):
+        raise StoreError(
+            f"The saved order is {order!r}; expected one of {', '.join(get_args(Order))}. Give it on "
+            "loading: MemoRAG.load(path, order='given')."
+        )
+    return order
+
+
+def _stored_changes(settings: Mapping[str, Any]) -> dict[str, int]:
+    changes = settings.get("changes", {})
+    if not isinstance(changes, dict) or not all(type(count) is int for count in changes.values()):
+        raise StoreError(
+            f"The saved counts of changes are {changes!r}; expected a number for each changed document. "
+            "Restore the folder from a copy, or memorize the text again and save it."
+        )
+    return changes
 
 
 def _stored_index(stored: StoredCorpus, embedder: Embedder | None, progress: bool | None) -> EvidenceIndex:

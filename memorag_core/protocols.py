@@ -71,7 +71,12 @@ class MemoryModel(Protocol):
         ...
 
     def pack(self, memory: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """The memory as (tensors by name, JSON-able header), for a store."""
+        """The memory as (tensors by name, JSON-able header), for a store.
+
+        Two entries of the header speak to the store, and may be left out: ``grows`` says along which axis a
+        tensor grows at its end, so that only what is new is written, and ``kv`` names the tensors that may
+        be quantized.
+        """
         ...
 
     def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> Any:

@@ -63,6 +63,9 @@ def pack(
         "gist_tokens": memory.gist_tokens_asked,
         "documents": [[name, count] for name, count in counts.items()],
         "memory": dict(header),
+        "grows": dict.fromkeys(tables, 0)
+        | {_INNER + name: axis for name, axis in header.get("grows", {}).items()},
+        "kv": [_INNER + name for name in header.get("kv", ())],
     }
     return tables | {_INNER + name: tensor for name, tensor in tensors.items()}, own
 

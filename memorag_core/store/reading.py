@@ -1,0 +1,123 @@
+"""A store to a corpus, after every byte of it was checked.
+
+In: a folder or an address, a model's fingerprint. Out: ``StoredCorpus``. It runs no code that lies in a file,
+and holds no more than the files do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memorag_core.errors import StoreError
+from memorag_core.protocols import FloatMatrix
+from memorag_core.store.jsontext import parse
+from memorag_core.store.layout import MANIFEST, REMEDY, VECTORS, Manifest, StoredCorpus, StoredFile
+from memorag_core.store.manifest import expect_same_model, parse_manifest
+from memorag_core.store.places import Place, place_of
+from memorag_core.store.rows import parse_chunk, parse_document
+from memorag_core.store.tensors import decoded, read_raw
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """What a store says about itself, without opening its other files.
+
+    Raises:
+        StoreError: there is no store, or its manifest is damaged or of another format version.
+        MissingExtraError: a remote store, and what reaches it is not installed.
+    """
+    return manifest_of(place_of(path))
+
+
+def manifest_of(place: Place) -> Manifest:
+    """The manifest in place."""
+    return parse_manifest(place.manifest_bytes(), f"{place}/{MANIFEST}")
+
+
+def load_store(
+    path: str | os.PathLike[str],
+    fingerprint: Mapping[str, Any],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+) -> StoredCorpus:
+    """Read a store that was made with the model of this fingerprint, after checking every byte of it.
+
+    Tensors that lie in one file, as they were, are mapped: they take memory only as they are used.
+
+    Args:
+        path: the store's folder, or its address ("s3://bucket/name").
+        fingerprint: the identity of the model that will use the memory.
+        cache: where files of remote stores are kept, None for the user's cache folder.
+
+    Raises:
+        StoreError: the store was made with another model, is damaged or incomplete, or of another format
+            version.
+        MissingExtraError: a remote store, and what reaches it is not installed.
+    """
+    place = place_of(path, cache)
+    while True:
+        manifest_bytes = place.manifest_bytes()
+        try:
+            manifest = parse_manifest(manifest_bytes, f"{place}/{MANIFEST}")
+            corpus = read_state(place, manifest, fingerprint)
+            place.keep(manifest_bytes)
+            return corpus
+        except StoreError:
+            if place.manifest_bytes() == manifest_bytes:
+                raise
+            # Somebody saved here meanwhile and removed the files of the state we were reading.
+
+
+def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any]) -> StoredCorpus:
+    """The corpus that a manifest describes."""
+    expect_same_model(manifest.fingerprint, fingerprint, place)
+    paths = {file.name: place.fetch(file) for file in manifest.all_files}
+    documents = tuple(parse_document(row, path) for row, path in _rows(manifest.files["documents"], paths))
+    by_id = {document.id: document for document in documents}
+    chunks = tuple(parse_chunk(row, by_id, path) for row, path in _rows(manifest.files["chunks"], paths))
+    vectors = None
+    if "vectors" in manifest.files:
+        vectors = _vectors(_tensors(manifest.files["vectors"], paths), len(chunks), place)
+    return StoredCorpus(
+        documents=documents,
+        chunks=chunks,
+        tensors=_tensors(manifest.files["memory"], paths),
+        header=manifest.header,
+        fingerprint=manifest.fingerprint,
+        settings=manifest.settings,
+        vectors=vectors,
+    )
+
+
+def _rows(files: Sequence[StoredFile], paths: Mapping[str, Path]) -> Iterator[tuple[dict[str, Any], Path]]:
+    done = 0
+    for file in files:
+        path, before = paths[file.name], done
+        try:
+            with path.open("rb") as lines:
+                for line in lines:
+                    yield parse(line, path), path
+                    done += 1
+        except OSError as error:  # removed since it was checked
+            raise StoreError(f"'{path}' cannot be read: {error}. {REMEDY}") from error
+        if file.rows != (before, done):
+            raise StoreError(
+                f"'{path}' has the rows {before} to {done}, and the manifest says {file.rows}. {REMEDY}"
+            )
+
+
+def _tensors(files: Sequence[StoredFile], paths: Mapping[str, Path]) -> dict[str, Any]:
+    return decoded(*read_raw([(paths[file.name], file.tensors or {}) for file in files]))
+
+
+def _vectors(tensors: Mapping[str, Any], chunks: int, place: Place) -> FloatMatrix:
+    vectors = tensors.get(VECTORS)
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.ndim != 2:
+        raise StoreError(f"'{place}' holds no float32 matrix named '{VECTORS}'. {REMEDY}")
+    if len(vectors) != chunks:
+        raise StoreError(f"'{place}' holds {len(vectors)} vectors for {chunks} chunks. {REMEDY}")
+    return vectors
