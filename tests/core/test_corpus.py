@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -243,6 +246,43 @@ def test_a_change_that_fails_half_way_leaves_documents_chunks_and_memory_as_they
     beacon.assert_close(beacon.state(rag.memory), kept, exactly=True)
     rag.update(Document(lines(5, "new"), id="b"))
     assert_same(rag, MemoRAG(model, progress=False).memorize(rag.documents))
+
+
+def test_threads_and_tasks_that_ask_while_it_changes_see_one_state_or_the_other() -> None:
+    clues = ClueSettings(kinds=("span",), max_new_tokens=4)
+    rag = MemoRAG(MODELS["beacon in parts"], clues=clues, progress=False)
+
+    def version(number: int) -> list[Document]:
+        return [Document(f"{name} lamp {number}", id=name) for name in ("harbour", "reef")]
+
+    rag.memorize(version(0))
+    done = threading.Event()
+
+    def ask() -> int:
+        asked = 0
+        while not done.is_set() or not asked:
+            found = {piece.chunk.text.split()[-1] for piece in rag.retrieve("lamp", k=2)}
+            assert len(found) == 1, found
+            asked += 1
+        return asked
+
+    def change() -> None:
+        try:
+            for number in range(1, 8):
+                rag.update(version(number))
+        finally:
+            done.set()
+
+    async def tasks() -> list[int]:
+        asking = [asyncio.to_thread(ask) for _ in range(4)]
+        *asked, _ = await asyncio.gather(*asking, asyncio.to_thread(change))
+        return [count for count in asked if count is not None]
+
+    with ThreadPoolExecutor(2) as pool:
+        threads = [pool.submit(ask) for _ in range(2)]
+        assert min(asyncio.run(tasks())) > 0
+        assert all(thread.result() > 0 for thread in threads)
+    assert {document.text.split()[-1] for document in rag.documents} == {"7"}
 
 
 @pytest.mark.parametrize("kind", MODELS)
