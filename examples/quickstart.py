@@ -18,11 +18,11 @@ from langchain_memorag import MemoRAGRetriever
 from memorag_core import Document, MemoRAG
 
 QUESTIONS = [
-    "Why does a list that I gave as a default keep what earlier calls put into it?",
+    "Why is a mutable default dangerous?",
     "How can an object of mine clean up after itself, even when something goes wrong?",
-    "Which of two operators gets its turn first?",
-    "What is done so that a private name of a class does not clash with one of its children?",
-    "How do I hand over any number of values to a routine?",
+    "Which names are visible in a nested function?",
+    "What happens to a variable after the except clause?",
+    "What does a dictionary do with a key that it lacks?",
 ]
 PROMPT = "Answer from these passages alone.\n\n{passages}\n\nQuestion: {question}"
 

@@ -59,7 +59,9 @@ class DocumentRow:
         changes: how often it was updated.
         tokens: its first token in the stream of all that was read, and the one after its last; None where the
             model does not say.
-        parts: the first part of the memory that holds any of it, and the one after the last; likewise.
+        slots: its first slot in the first part that holds it, and the one after its last there; None where
+            the memory has none, or the model does not say.
+        parts: the first part of the memory that holds any of it, and the one after the last; as tokens.
     """
 
     id: str
@@ -68,6 +70,7 @@ class DocumentRow:
     chunks: int
     changes: int
     tokens: tuple[int, int] | None
+    slots: tuple[int, int] | None
     parts: tuple[int, int] | None
 
 
@@ -183,6 +186,7 @@ class Reader:
                     counts[document.id],
                     corpus.changes.get(document.id, 0),
                     span,
+                    model.slot_span(corpus.memory, number) if model else None,
                     (held.start, held.stop) if held is not None else None,
                 )
             )

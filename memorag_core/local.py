@@ -116,6 +116,10 @@ class LocalModel(ABC, Generic[M]):
     def _cut_for(self, memory: M) -> Cut | None:
         """How the text of a memory is cut into parts; None for one part."""
 
+    def _ratio_of(self, memory: M) -> int:
+        """Raw tokens to a slot."""
+        return 1
+
     @abstractmethod
     def _reading(
         self, memory: M | None, ids: Tensor, documents: Sequence[DocumentSpan]
@@ -289,6 +293,25 @@ class LocalModel(ABC, Generic[M]):
         first, last = text.documents[document].tokens(start, end)
         cut = self._cut_for(memory)
         return cut.holding(first, max(last, first + 1), len(text)) if cut is not None else range(1)
+
+    def slot_span(self, memory: M, document: int) -> tuple[int, int]:
+        """The slots of a document, in the first part that holds it: its first, and the one after its last.
+
+        Args:
+            memory: of a text.
+            document: its number, in the order of reading.
+
+        Raises:
+            InputError: the memory was made or continued by ``feed``.
+        """
+        text = text_of(memory)
+        span, head, cut = text.documents[document], len(self._opening), self._cut_for(memory)
+        start, end = span.start, span.end
+        if cut is not None:
+            first, last = cut.spans(len(text))[cut.holding(start, start + 1, len(text))[0]]
+            start, end = start - first, min(end, last) - first
+        ratio = self._ratio_of(memory)
+        return (head + start) // ratio, -(-(head + end) // ratio)
 
     def count_tokens(
         self,

@@ -99,6 +99,10 @@ class DocumentMemoryModel(MemoryModel, Protocol):
         """The parts that hold any of the characters from ``start`` to ``end`` of a document, by number."""
         ...
 
+    def slot_span(self, memory: Any, document: int) -> tuple[int, int] | None:
+        """The slots of a document in the first part that holds it; None for a memory without slots."""
+        ...
+
     def count_tokens(self, documents: Sequence[Document], memory: Any, *, documents_kept: int) -> int:
         """Tokens that reading these documents behind the first ones of a memory will run."""
         ...
@@ -127,7 +131,7 @@ class DocumentMemoryModel(MemoryModel, Protocol):
 
 def keeps_documents(model: MemoryModel) -> TypeGuard[DocumentMemoryModel]:
     """Whether a memory model has what ``DocumentMemoryModel`` adds; its fingerprint is not asked for."""
-    names = ("token_spans", "parts_of", "count_tokens", "to_reread", "rewind")
+    names = ("token_spans", "slot_span", "parts_of", "count_tokens", "to_reread", "rewind")
     return all(callable(getattr(model, name, None)) for name in names)
 
 

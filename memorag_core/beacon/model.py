@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -452,6 +452,9 @@ class BeaconModel(LocalModel[BeaconMemory]):
     def _cut_for(self, memory: BeaconMemory) -> Cut | None:
         return self._cut_at(memory.ratio)
 
+    def _ratio_of(self, memory: BeaconMemory) -> int:
+        return memory.ratio
+
     def _reading(
         self, memory: BeaconMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
     ) -> tuple[int, Callable[[Progress], BeaconMemory]]:
@@ -482,7 +485,11 @@ class BeaconModel(LocalModel[BeaconMemory]):
 
     def _reply(self, block: Block, requests: Sequence[Tensor], limit: int) -> list[Generated]:
         nothing = self.tokens.none_id if self.tokens is not None else None
-        return generate(self._host, block, requests, max_new_tokens=limit, stop=self._stop, nothing=nothing)
+        said = generate(self._host, block, requests, max_new_tokens=limit, stop=self._stop, nothing=nothing)
+        least = self.usage.least_score
+        if least is None:
+            return said
+        return [one if one.score + one.something >= least else replace(one, ids=()) for one in said]
 
     def _entry_bytes(self) -> int:
         return self._host.allocate(rows=0, length=0).entry_bytes

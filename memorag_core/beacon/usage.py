@@ -34,6 +34,8 @@ class Usage:
         max_new_tokens: the longest reply for a kind of clue, where it is not the usual one.
         line_token: the token that stands for a new line in a reply.
         none_token: the token that says that nothing is remembered.
+        least_score: the mean natural-log probability of a reply below which the model babbles: it then said
+            nothing. None for models whose every reply is worth having.
     """
 
     capacity: int | None = None
@@ -44,6 +46,7 @@ class Usage:
     max_new_tokens: Mapping[ClueKind, int] = field(default_factory=dict)
     line_token: str | None = None
     none_token: str | None = None
+    least_score: float | None = None
 
     def __post_init__(self) -> None:
         _check(
@@ -66,6 +69,14 @@ class Usage:
         for name in ("line_token", "none_token"):
             token = getattr(self, name)
             _check(token is None or isinstance(token, str), name, token, "a token of the tokenizer, or null")
+
+        least = self.least_score
+        _check(
+            least is None or (isinstance(least, int | float) and not isinstance(least, bool) and least <= 0),
+            "least_score",
+            least,
+            "a number of 0 or less, or null",
+        )
 
     def longest_reply(self, kind: ClueKind) -> int:
         """The most tokens of a reply for a kind of clue."""

@@ -219,6 +219,10 @@ class HostedModel:
         spans = (memory.pieces_of(document) for document in range(len(memory.ends)))
         return tuple((before[start], before[end]) for start, end in spans)
 
+    def slot_span(self, memory: HostedMemory, document: int) -> None:
+        """None: a text has no slots."""
+        return
+
     def parts_of(self, memory: HostedMemory, document: int, start: int, end: int) -> range:
         """The parts that hold any of a document's characters from ``start`` to ``end``; none, if it has none.
 

@@ -44,6 +44,7 @@ USAGE: dict[str, Any] = {
     "pad_windows": True,
     "line_token": "<|line|>",
     "none_token": "<|none|>",
+    "least_score": -0.5,
     "max_new_tokens": {"span": 96, "query": 32, "answer": 16, "key_point": 96},
     "prompts": {
         "language": "en",

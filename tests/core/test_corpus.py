@@ -301,6 +301,16 @@ def test_the_table_says_where_documents_lie(kind: str) -> None:
     assert 0 == first[0] < first[1] <= second[0] < second[1] <= rag.memory.tokens
     assert rows[0].parts is not None
     assert rows[1].parts is not None
+    for row in rows:
+        assert row.slots is not None
+        assert row.tokens is not None
+        assert row.parts is not None
+        ratio = getattr(rag.memory, "ratio", 1)
+        if row.parts[1] - row.parts[0] == 1:  # wholly in one part
+            assert abs((row.slots[1] - row.slots[0]) * ratio - (row.tokens[1] - row.tokens[0])) < 2 * ratio
+        assert 0 <= row.slots[0] < row.slots[1]
+    assert rows[0].slots is not None
+    assert rows[0].slots[0] == len(rag.model._opening) // getattr(rag.memory, "ratio", 1)  # type: ignore[attr-defined]
     assert (rows[0].parts[0], rows[1].parts[1]) == (0, rag.memory.parts)
 
 

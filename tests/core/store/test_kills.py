@@ -1,6 +1,6 @@
 """A writer killed at any moment of any change leaves the state before it, or the one after.
 
-MEMORAG_KILLS says how often; 100 times by default.
+MEMORAG_KILLS says how often; 200 times by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.core.doubles import SentenceModel
 from tests.core.store.conftest import MODEL, same
 from tests.core.store.test_segments import grown
 
-KILLS = int(os.environ.get("MEMORAG_KILLS", "100"))
+KILLS = int(os.environ.get("MEMORAG_KILLS", "200"))
 STEPS = 12
 """Changes that a writer makes until it starts over."""
 
