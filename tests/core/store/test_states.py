@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,29 +83,6 @@ def test_a_first_save_that_fails_leaves_no_store_and_can_be_repeated(
         load_store(tmp_path / "store", MODEL)
     save_store(tmp_path / "store", BEFORE)
     assert same(load_store(tmp_path / "store", MODEL), BEFORE)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_writer_killed_at_any_moment_leaves_one_of_the_two_states(tmp_path: Path) -> None:
-    folder = tmp_path / "store"
-    save_store(folder, BEFORE)
-    moments = random.Random(7)
-    for _ in range(25):
-        writer = os.fork()
-        if writer == 0:
-            try:
-                while True:
-                    save_store(folder, AFTER)
-                    save_store(folder, BEFORE)
-            finally:
-                os._exit(1)
-        time.sleep(moments.uniform(0.001, 0.03))
-        os.kill(writer, signal.SIGKILL)
-        os.waitpid(writer, 0)
-        found = load_store(folder, MODEL)
-        assert same(found, BEFORE) or same(found, AFTER)
-    save_store(folder, AFTER)
-    assert len(list(folder.iterdir())) == 5  # three files, the manifest, the lock: what the dead left is gone
 
 
 def test_readers_and_writers_at_once_never_see_a_mixture(saved: Path) -> None:
