@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from memorag_core.records import (
         CLUE_KINDS,
         Answer,
+        Ask,
         Chunk,
         Clue,
         ClueKind,
         Document,
         Evidence,
         Hit,
+        Place,
         Recollection,
+        Span,
     )
 
 __version__ = "0.1.0"
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CLUE_KINDS",
     "Answer",
+    "Ask",
     "BeaconModel",
     "CheckpointError",
     "Chunk",
@@ -71,9 +75,11 @@ __all__ = [
     "MemoryPlan",
     "MissingExtraError",
     "NothingMemorizedError",
+    "Place",
     "Reading",
     "Recollection",
     "RetrievalSettings",
+    "Span",
     "StoreError",
     "UnsupportedModelError",
     "check_plan",
@@ -103,13 +109,16 @@ _HOMES = {
     "records": (
         "CLUE_KINDS",
         "Answer",
+        "Ask",
         "Chunk",
         "Clue",
         "ClueKind",
         "Document",
         "Evidence",
         "Hit",
+        "Place",
         "Recollection",
+        "Span",
     ),
 }
 """Module of this package -> the public names that it defines; what a type checker reads above."""

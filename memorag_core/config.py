@@ -121,6 +121,8 @@ class RetrievalSettings:
         query_weight: Weight of a surrogate question.
         answer_weight: Weight of a draft answer.
         key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
+        entity_weight: Weight of a name.
+        step_weight: Weight of a finding on the way.
         expansion: What a clue asks. Its weight is shared by its lists, so that "both" makes no clue louder.
         decay: What each further clue of a kind weighs, of the one before. A memory says first what it is
             surest of, and tends to go on when it has nothing more to say; 1 counts all alike.
@@ -141,6 +143,8 @@ class RetrievalSettings:
     query_weight: float = 0.1
     answer_weight: float = 0.1
     key_point_weight: float = 1.0
+    entity_weight: float = 0.1
+    step_weight: float = 0.1
     expansion: Expansion = "separate"
     decay: float = 0.5
     confidence: float = 4.0
@@ -162,15 +166,10 @@ class RetrievalSettings:
             "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."
         )
         _check_number("RetrievalSettings.rrf_constant", self.rrf_constant, remedy="5 and 60 are usual.")
-        weights = (
-            self.question_weight,
-            self.span_weight,
-            self.query_weight,
-            self.answer_weight,
-            self.key_point_weight,
-        )
-        for kind, weight in zip(("question", *CLUE_KINDS), weights, strict=True):
-            _check_number(f"RetrievalSettings.{kind}_weight", weight, remedy="Give 0 to leave the lists out.")
+        names = [f"{kind}_weight" for kind in ("question", *CLUE_KINDS)]
+        weights = [getattr(self, name) for name in names]
+        for name, weight in zip(names, weights, strict=True):
+            _check_number(f"RetrievalSettings.{name}", weight, remedy="Give 0 to leave the lists out.")
         if not any(weights):
             raise InputError(
                 "RetrievalSettings has only weights of 0; expected one above 0, or nothing can be ranked. "

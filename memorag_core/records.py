@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-ClueKind: TypeAlias = Literal["span", "query", "answer", "key_point"]
-"""What a clue is: text of the corpus, a surrogate question, a draft answer, a key point of a summary."""
+ClueKind: TypeAlias = Literal["span", "query", "answer", "key_point", "entity", "step"]
+"""What a clue is: text of the corpus, a surrogate question, a draft answer, a key point of a summary, a name
+that the question is about, a finding on the way to the answer."""
 
 CLUE_KINDS: tuple[ClueKind, ...] = get_args(ClueKind)
 
@@ -37,12 +38,43 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text stands in the corpus: ``text == document.text[start:end]``."""
+
+    document_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request to a memory: a question, for one kind of clue, put to some parts or (None) to all."""
+
+    question: str
+    kind: ClueKind
+    parts: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A line that was held to the corpus while it was decoded; ``text`` is what stands there.
+
+    ``score`` is the mean natural-log probability that the model gave its tokens, constraint or not.
+    """
+
+    text: str
+    place: Place
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Recollection:
     """What a memory model said to one request from one part of its memory.
 
     ``score`` is the mean natural-log probability of the generated tokens (0 is certainty), plus, where the
     model can say that it remembers nothing, the log probability that it does not say so. ``part`` counts the
-    parts of the memory from 0. ``finished`` is False when the token limit cut it off.
+    parts of the memory from 0. ``finished`` is False when a limit cut it off. ``spans`` are the lines of a
+    reply that was held to the corpus; None for one that was free.
     """
 
     text: str
@@ -50,16 +82,23 @@ class Recollection:
     part: int = 0
     tokens: int = 0
     finished: bool = True
+    spans: tuple[Span, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """A line recalled from memory for a question. A key for retrieval, never evidence."""
+    """A line recalled from memory for a question. A key for retrieval, never evidence.
+
+    ``place`` is where it stands in the corpus, where that is known. ``support`` says how much of what it
+    says the corpus says, from 0 to 1; None where that was not looked at.
+    """
 
     text: str
     kind: ClueKind
     score: float = 0.0
     part: int = 0
+    place: Place | None = None
+    support: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

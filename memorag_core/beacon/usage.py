@@ -16,7 +16,14 @@ from memorag_core.records import CLUE_KINDS, ClueKind
 FORMAT = 1
 
 # Long enough for a handful of passages; a reply ends by itself, so a generous limit costs little.
-_MAX_NEW_TOKENS: Mapping[ClueKind, int] = {"span": 384, "query": 192, "answer": 192, "key_point": 512}
+_MAX_NEW_TOKENS: Mapping[ClueKind, int] = {
+    "span": 384,
+    "query": 192,
+    "answer": 192,
+    "key_point": 512,
+    "entity": 96,
+    "step": 256,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,14 @@ CHUNK = 2048
 RESERVED = 2048
 """Positions that "auto" leaves to a request and its reply, or a quarter of them if that is less."""
 
-LONGEST_REPLY: Mapping[ClueKind, int] = {"span": 384, "query": 192, "answer": 192, "key_point": 512}
+LONGEST_REPLY: Mapping[ClueKind, int] = {
+    "span": 384,
+    "query": 192,
+    "answer": 192,
+    "key_point": 512,
+    "entity": 96,
+    "step": 256,
+}
 """Tokens: a handful of passages. A reply ends by itself, so a generous limit costs little."""
 
 

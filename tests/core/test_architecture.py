@@ -23,7 +23,18 @@ ADAPTERS = ("langchain_memorag", "llama_index_memorag")
 # Every module of the core stands on one floor, or outside. A new module is written in here first.
 VALUES = frozenset({"errors", "records", "protocols", "config", "prompts"})
 SHARED = frozenset(
-    {"tokens", "llm", "keyvalues", "cut", "readtext", "pieces", "language", "decoding", "local"}
+    {
+        "tokens",
+        "llm",
+        "keyvalues",
+        "cut",
+        "readtext",
+        "pieces",
+        "language",
+        "decoding",
+        "local",
+        "grounding",
+    }
 )
 STAGES = frozenset(
     {
@@ -34,6 +45,7 @@ STAGES = frozenset(
         "gist",
         "models",
         "clues",
+        "checking",
         "retrieval",
         "answer",
         "report",

@@ -1,93 +1,20 @@
-"""A question into clues: the memory is asked for each kind, and what it said is parsed, filtered and merged.
+"""What a model wrote into clues: numbered, quoted, fenced, labelled, echoed, repeated, in any language.
 
-In: questions, a memory and its model, settings. Out: clues, best first within each kind. Knows nothing of the
-corpus, so it cannot tell whether a clue is true to it, and nothing of retrieval.
+In: a reply and its question. Out: the lines that say something. Knows no memory and no corpus.
 
-Models number, quote, fence, label, echo, apologize and repeat themselves, in any language. What stays is
-judged by the information it carries and never by counting words between spaces, which Chinese and Japanese do
-not have.
+What stays is judged by the information it carries and never by counting words between spaces, which Chinese
+and Japanese do not have.
 """
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from math import inf, isnan
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import regex
 
-from memorag_core.config import ClueSettings
-from memorag_core.errors import InputError, MemoRAGError
-from memorag_core.protocols import MemoryModel
-from memorag_core.records import Clue, ClueKind, Recollection
-
-
-def generate_clues(
-    question: str, memory: Any, *, model: MemoryModel, settings: ClueSettings
-) -> tuple[Clue, ...]:
-    """The clues that a memory holds for one question; see ``generate_clues_batch``."""
-    return generate_clues_batch((question,), memory, model=model, settings=settings)[0]
-
-
-def generate_clues_batch(
-    questions: Sequence[str],
-    memory: Any,
-    *,
-    model: MemoryModel,
-    settings: ClueSettings,
-    parts: Sequence[Collection[int] | None] | None = None,
-) -> tuple[tuple[Clue, ...], ...]:
-    """Ask a memory for the clues to several questions, with one request to the model for each kind.
-
-    Args:
-        questions: The questions; blank ones only where nothing but key points is asked for.
-        memory: What the model left after reading.
-        model: The model that made the memory.
-        settings: Which kinds, how many of each, in which language.
-        parts: For each question the parts of the memory that it is put to, with a ``DocumentMemoryModel``;
-            None for all.
-
-    Returns:
-        For each question its clues, in the order of ``settings.kinds`` and best first within a kind; fewer
-        than ``settings.per_kind`` or none where the memory had nothing to say. A clue is left out when a
-        better one of its kind says the same, or any of an earlier kind holds its words; only the best draft
-        answer stays always.
-
-    Raises:
-        InputError: A blank question.
-        MemoRAGError: The model did not answer every question.
-    """
-    if isinstance(questions, str):
-        raise InputError(f"Found the text {questions!r}; expected several questions. Give a list of them.")
-    for question in questions:
-        if not question.strip() and set(settings.kinds) != {"key_point"}:
-            raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
-    if not questions:
-        return ()
-    routed: dict[str, Any] = {} if parts is None else {"parts": parts}
-    said = {
-        kind: model.recollect(
-            questions,
-            memory,
-            kind=kind,
-            language=settings.language,
-            max_new_tokens=settings.max_new_tokens,
-            **routed,
-        )
-        for kind in settings.kinds
-    }
-    for kind, answers in said.items():
-        if len(answers) != len(questions):
-            raise MemoRAGError(
-                f"The memory model gave {len(answers)} recollections of kind {kind!r} for {len(questions)} "
-                "questions; expected one tuple for each. Its recollect() must keep their number and order."
-            )
-    return tuple(
-        _merge({kind: answers[place] for kind, answers in said.items()}, question, settings.per_kind)
-        for place, question in enumerate(questions)
-    )
+from memorag_core.records import ClueKind
 
 
 def parse_clues(text: str, *, kind: ClueKind, question: str = "", finished: bool = True) -> tuple[str, ...]:
@@ -116,42 +43,9 @@ def parse_clues(text: str, *, kind: ClueKind, question: str = "", finished: bool
     if lines and not (finished or whole):
         alone = not any(_informative(line, kind) for line in lines[:-1])
         lines[-1] = _without_cut_end(lines[-1], kind, alone=alone)
-    asked = _key(question)
+    asked = comparable(question)
     lines = [line for line in lines if _informative(line, kind) and not _echoes(line, asked, kind)]
     return _one_text(lines) if kind == "answer" else _distinct(lines)
-
-
-# --- merging ------------------------------------------------------------------------------------------------
-
-
-def _merge(said: Mapping[ClueKind, Iterable[Recollection]], question: str, per_kind: int) -> tuple[Clue, ...]:
-    clues: list[Clue] = []
-    for kind, recollections in said.items():
-        earlier = [_key(clue.text) for clue in clues]
-        own: list[str] = []
-        for clue in _by_score(recollections, kind, question):
-            key = _key(clue.text)
-            if any(key in other or other in key for other in own):
-                continue
-            draft = kind == "answer" and not own  # what the memory itself would answer must not be lost
-            if not draft and any(key in other for other in earlier):
-                continue
-            own.append(key)
-            clues.append(clue)
-            if len(own) == per_kind:
-                break
-    return tuple(clues)
-
-
-def _by_score(recollections: Iterable[Recollection], kind: ClueKind, question: str) -> Iterator[Clue]:
-    for said in sorted(recollections, key=_place):
-        for text in parse_clues(said.text, kind=kind, question=question, finished=said.finished):
-            yield Clue(text, kind, said.score, said.part)
-
-
-def _place(said: Recollection) -> tuple[float, int, str]:
-    """Best score first, then the earlier part; a score that is no number comes last."""
-    return inf if isnan(said.score) else -said.score, said.part, said.text
 
 
 # --- what surrounds a clue ----------------------------------------------------------------------------------
@@ -431,7 +325,7 @@ _NOTHING = frozenset(
     .strip()
     .split("|")
 )
-"""Whole lines that say there is nothing to say, in the form of ``_key`` with unspaced scripts joined."""
+"""Whole lines that say there is nothing to say, as ``comparable`` gives them, unspaced scripts joined."""
 
 _SOURCE = r"(?:text|passage|article|context|document|story|book|chapter|excerpt|memory)s?"
 _TELL = (
@@ -478,7 +372,7 @@ _ABOUT_CLUES = regex.compile(
 )
 
 
-def _key(text: str) -> str:
+def comparable(text: str) -> str:
     """What texts that say the same have in common: words between single spaces, unspaced scripts by sign.
 
     The spaces at both ends make ``in`` ask for whole words.
@@ -488,7 +382,7 @@ def _key(text: str) -> str:
 
 def _informative(line: str, kind: ClueKind) -> bool:
     """Whether a line says something: enough different letters, figures or signs beside function words."""
-    said = _SPACE_BETWEEN_SIGNS.sub("", _key(line)).strip()
+    said = _SPACE_BETWEEN_SIGNS.sub("", comparable(line)).strip()
     if not said or said in _NOTHING or _CHATTER.match(line) or _REFUSAL.match(line):
         return False
     if line[-1] in ":：" and len(line) <= 200 and _ABOUT_CLUES.search(line):
@@ -502,7 +396,7 @@ def _informative(line: str, kind: ClueKind) -> bool:
 
 def _echoes(line: str, asked: str, kind: ClueKind) -> bool:
     """Whether a line gives back the question; a part may be the answer, though ("Is A or B larger?")."""
-    key = _key(line)
+    key = comparable(line)
     return key == asked or (kind != "answer" and key in asked)
 
 
@@ -510,7 +404,7 @@ def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
     """The lines that no other line contains, in order."""
     kept: dict[str, str] = {}
     for line in lines:
-        key = _key(line)
+        key = comparable(line)
         if not any(key in other for other in kept):
             kept = {other: text for other, text in kept.items() if other not in key} | {key: line}
     return tuple(kept.values())
@@ -520,7 +414,7 @@ def _one_text(lines: Sequence[str]) -> tuple[str, ...]:
     """The lines of a draft answer as one text, each once; a list keeps its marks unless it is one line."""
     kept: dict[str, str] = {}
     for line in lines:
-        kept.setdefault(_key(_without_marks(line, _BULLET, _NUMBER)), line)
+        kept.setdefault(comparable(_without_marks(line, _BULLET, _NUMBER)), line)
     if len(kept) > 1:
         return ("\n".join(kept.values()),)
     bare = [_bare(_without_marks(line, _BULLET), "", listed=False) for line in kept.values()]
