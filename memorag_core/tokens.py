@@ -102,6 +102,11 @@ class Tokens:
         return self._parsing.to_str()
 
     @property
+    def backend(self) -> Tokenizer:
+        """The tokenizer itself, to be looked at and never changed."""
+        return self._parsing
+
+    @property
     def pad_id(self) -> int | None:
         """The id that fills windows."""
         return cast("int | None", self.tokenizer.pad_token_id)
@@ -197,6 +202,11 @@ class Tokens:
                 lines[-1].append(token)
         texts = (self._parsing.decode(line_ids, skip_special_tokens=True) for line_ids in lines)
         return "\n".join(text.strip() for text in texts).strip()
+
+    def breaks_line(self, token: int) -> bool:
+        """Whether a token of a reply ends a line of it."""
+        name = self._parsing.id_to_token(token)
+        return name is not None and (name == self.line_token or "\n" in self._parsing.decode([token]))
 
     def _encode_marked(self, text: str) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
         """Text as ids, and the characters at which every so many of them begin."""
