@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
+from memorag_core.models import bundled_path
 from memorag_core.prompts import GENERAL, PromptSet, load_prompts
 from memorag_core.records import CLUE_KINDS, ClueKind
 
@@ -104,6 +105,34 @@ def test_a_checkpoint_that_says_nothing_of_generators_gets_the_prompt_of_its_lan
 def test_a_kind_that_a_set_cannot_ask_for_is_named_with_those_it_can() -> None:
     with pytest.raises(InputError, match=r"no request for clues of kind 'query'; it has span, key_point"):
         PromptSet.from_mapping(RAW).render("query", "Who?")
+
+
+@pytest.mark.parametrize("kind", CLUE_KINDS)
+def test_a_set_may_lack_any_kind_but_one_and_says_so_when_asked_for_it(kind: ClueKind) -> None:
+    others = {other: "{question}" for other in CLUE_KINDS if other != kind}
+    prompts = PromptSet.from_mapping(RAW | {"tasks": others})
+    assert all(prompts.render(other, "Who?") == "Who?" for other in others)
+    with pytest.raises(
+        InputError,
+        match=rf"no request for clues of kind '{kind}'; it has {', '.join(others)}\. Ask for those",
+    ):
+        prompts.render(kind, "Who?")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLUE_KINDS if kind != "key_point"])
+def test_a_request_without_its_question_is_refused_for_every_kind_that_needs_one(kind: ClueKind) -> None:
+    with pytest.raises(InputError, match=rf"'tasks\.{kind}' .* \{{question\}} 0 times; expected once"):
+        PromptSet.from_mapping(RAW | {"tasks": {kind: "Recall something."}})
+
+
+def test_the_bundled_model_says_which_kinds_it_can_be_asked_for() -> None:
+    usage = json.loads((bundled_path() / "memorag.json").read_text(encoding="utf-8"))
+    prompts = PromptSet.from_mapping(usage["prompts"])
+    for kind in ("entity", "step"):
+        with pytest.raises(
+            InputError, match=f"no request for clues of kind '{kind}'; it has span, query, answer, key_point"
+        ):
+            prompts.render(kind, "Who?")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
-from memorag_core.language import detect_language
 from memorag_core.records import Document
 from memorag_core.text import as_documents, split_document
 
@@ -134,45 +133,3 @@ def test_a_taken_id_is_refused() -> None:
 def test_an_empty_document_is_not_split() -> None:
     with pytest.raises(InputError, match="is empty"):
         split_document(Document(" "), ChunkSettings())
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        (ENGLISH, "en"),
-        (CHINESE, "zh"),
-        (JAPANESE, "ja"),
-        (SPANISH, "es"),
-        ("Who repairs clocks?", "en"),
-        ("Mara Venn", "en"),
-        ("", "en"),
-        ("1984 — 42!", "en"),
-        ("Who is the author of Les Misérables?", "en"),
-        ("唐僧的徒弟是谁？", "zh"),
-        ("孫悟空是誰的徒弟？", "zh"),
-        ("Python 的 GIL 是什么？", "zh"),
-        ("他在日语里写作「です」，意思是是。这是一个很长的中文句子，里面只有一点点日语。", "zh"),
-        ("『坊っちゃん』の主人公は誰ですか。", "ja"),
-        ("시계를 고치는 사람은 누구입니까?", "ko"),
-        ("Кто чинит часы в Оррине?", "ru"),
-        ("من يصلح الساعات؟", "ar"),
-        ("घड़ी कौन ठीक करता है?", "hi"),
-        ("Ποιος επισκευάζει τα ρολόγια;", "el"),
-        ("Qui répare les horloges du village ?", "fr"),
-        ("Wer hat die Uhr repariert?", "de"),
-        ("Chi ripara gli orologi del paese?", "it"),
-        ("Quem conserta os relógios da vila?", "pt"),
-    ],
-)
-def test_the_language_is_found_from_the_text(text: str, language: str) -> None:
-    assert detect_language(text) == language
-
-
-def test_a_foreign_preface_does_not_decide_the_language_of_a_book() -> None:
-    assert detect_language(ENGLISH * 40 + CHINESE * 600) == "zh"
-    assert detect_language(CHINESE * 20 + ENGLISH * 1000) == "en"
-
-
-@given(text=st.text())
-def test_a_language_is_found_for_any_text(text: str) -> None:
-    assert len(detect_language(text)) == 2

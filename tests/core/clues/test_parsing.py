@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import json
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.clues import generate_clues, generate_clues_batch, parse_clues
-from memorag_core.config import ClueSettings
-from memorag_core.errors import InputError, MemoRAGError
-from memorag_core.records import CLUE_KINDS, Clue, ClueKind, Recollection
-from tests.core.doubles import SentenceModel
+from memorag_core.clues.parsing import DROP_REASONS, DropReason, parse_clues, read_clues
+from memorag_core.prompts import load_prompts
+from memorag_core.records import CLUE_KINDS, ClueKind
 
 SPANS = {
     "a plain line": (
@@ -308,6 +306,10 @@ ANSWERS = {
     "thoughts without an end": ("<think>Mara? Or her aunt?", None),
     "does not know": ("I do not know.", None),
     "refuses": ("Based on the text, the passage doesn't specify who mends it.", None),
+    "does not know, and goes on to ask itself": (
+        "I don't know.\nQuestion: Where is Orrin?\nAnswer: By the sea.",
+        None,
+    ),
     "none": ("N/A", None),
     "only the question": ("Who mends the broken clock?", None),
     "Chinese": ("答案：孙悟空。", "孙悟空。"),
@@ -372,10 +374,167 @@ def test_words_that_a_clue_shares_with_the_beginning_of_the_question_stay() -> N
     )
 
 
+OUTPUTS = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "outputs.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+@pytest.mark.parametrize(
+    "case", OUTPUTS, ids=[f"{place}-{case['language']}-{case['why']}" for place, case in enumerate(OUTPUTS)]
+)
+def test_what_models_write_in_many_languages_is_read_as_written_down(case: dict[str, Any]) -> None:
+    found = read_clues(case["text"], kind=case["kind"], question=case["question"], finished=case["finished"])
+    assert list(found.kept) == case["expected"]
+
+
+def test_the_written_down_outputs_are_of_every_kind_and_of_four_languages_above_all() -> None:
+    languages = Counter(case["language"] for case in OUTPUTS)
+    assert all(languages[language] >= 25 for language in ("en", "zh", "ja", "es"))
+    assert {case["kind"] for case in OUTPUTS} == set(CLUE_KINDS)
+
+
+REASONS: dict[str, tuple[ClueKind, str, list[tuple[str, DropReason]]]] = {
+    "thoughts": (
+        "span",
+        "<think>Hm, the whale?</think>an ivory leg",
+        [("<think>Hm, the whale?</think>", "thinking")],
+    ),
+    "thoughts before a final answer": (
+        "answer",
+        "It must be Mara, or her aunt.\nFinal answer: Mara",
+        [("It must be Mara, or her aunt.", "thinking")],
+    ),
+    "marks alone": ("span", "an ivory leg\n---\n- ", [("---", "empty"), ("-", "empty")]),
+    "announcements": (
+        "span",
+        "## Relevant Passages\nHere are the passages:\nan ivory leg",
+        [("## Relevant Passages", "announcement"), ("Here are the passages:", "announcement")],
+    ),
+    "chatter": ("span", "Sure!\nan ivory leg", [("Sure!", "chatter")]),
+    "a refusal": ("answer", "I don't know.", [("I don't know.", "refusal")]),
+    "the question": (
+        "span",
+        "1. Who mends the broken clock?\nan ivory leg",
+        [("1. Who mends the broken clock?", "echo of the question")],
+    ),
+    "an instruction": (
+        "span",
+        "Write one passage per line.\nan ivory leg",
+        [("Write one passage per line.", "echo of the instruction")],
+    ),
+    "function words": ("span", "it is what it is\nan ivory leg", [("it is what it is", "no information")]),
+    "a generic name": ("entity", "The author\nMara Venn", [("The author", "no information")]),
+    "a line again, and one within another": (
+        "span",
+        "an ivory leg\nAn ivory leg!\nhe had an ivory leg",
+        [("an ivory leg", "repeated"), ("An ivory leg!", "repeated")],
+    ),
+    "another turn": (
+        "span",
+        "an ivory leg<|im_end|>\n<|im_start|>user\nWho?",
+        [("user\nWho?", "after the end")],
+    ),
+    "another question": (
+        "answer",
+        "Mara.\nQuestion: Who is Ivo?\nAnswer: A baker.",
+        [("Question: Who is Ivo?", "after the end"), ("Answer: A baker.", "after the end")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_every_line_that_is_no_clue_is_given_back_with_its_reason(case: str) -> None:
+    kind, text, dropped = REASONS[case]
+    found = read_clues(text, kind=kind, question="Who mends the broken clock?")
+    assert [(gone.text, gone.reason) for gone in found.dropped] == dropped
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "cut"),
+    [
+        ("query", "Who commands the Pequod?\nWhy does he hunt the wh", "Why does he hunt the wh"),
+        ("step", "Mara left Orrin.\nHer aunt th", "Her aunt th"),
+        ("entity", "Mara Venn\nAlex", "Alex"),
+        ("answer", "Mara mends clocks. Her br", "Her br"),
+    ],
+)
+def test_what_the_token_limit_left_half_is_given_back_as_cut_off(kind: ClueKind, text: str, cut: str) -> None:
+    found = read_clues(text, kind=kind, finished=False)
+    assert [(gone.text, gone.reason) for gone in found.dropped] == [(cut, "cut off")]
+    assert len(found.kept) == 1
+
+
+def test_only_what_the_table_of_reasons_has_is_a_reason_and_each_occurs() -> None:
+    shown = {reason for _, _, dropped in REASONS.values() for _, reason in dropped} | {"cut off"}
+    assert shown == set(DROP_REASONS)
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "es"])
+@pytest.mark.parametrize("kind", CLUE_KINDS)
+def test_a_request_given_back_holds_no_clue(language: str, kind: ClueKind) -> None:
+    question = "Who mends the broken clock?"
+    request = load_prompts(language).render(kind, question)
+    found = read_clues(request, kind=kind, question=question, request=request)
+    assert found.kept == ()
+    assert {gone.reason for gone in found.dropped} <= {"echo of the instruction", "echo of the question"}
+
+
+def test_a_sentence_of_the_request_goes_and_the_clue_after_it_stays() -> None:
+    request = "Recall lines of the log. Keep the spelling of the log.\n\nQuestion: Is Paris or London larger?"
+    text = "Keep the spelling of the log.\nLondon had seven million heads."
+    asked: dict[str, Any] = {"kind": "span", "question": "Is Paris or London larger?"}
+    assert read_clues(text, request=request, **asked).kept == ("London had seven million heads.",)
+    assert len(read_clues(text, **asked).kept) == 2
+    assert read_clues("London", request=request, **asked | {"kind": "answer"}).kept == ("London",)
+
+
+NAMES = {
+    "one name with a comma": ("Paris, Texas", ["Paris, Texas"]),
+    "three in a line": ("Paris, Rome, Bonn", ["Paris", "Rome", "Bonn"]),
+    "two under a label": ("Places: Paris, Rome", ["Paris", "Rome"]),
+    "two under a label of the model's own": ("Her brothers: Ivo Tarn, Ada", ["Ivo Tarn", "Ada"]),
+    "semicolons": ("Paris, Texas; Rome", ["Paris, Texas", "Rome"]),
+    "a date and a company": ("March 3, 1865\nAcme, Inc.", ["March 3, 1865", "Acme, Inc."]),
+    "a date in a list": ("Ivo, March 3, 1865, and Orrin", ["Ivo", "March 3, 1865", "Orrin"]),
+    "commas in brackets": ("Mara Venn (clocks, watches), Ivo, Ada", ["Mara Venn", "Ivo", "Ada"]),
+    "explained": ("Mara Venn - mends clocks, watches, and bells", ["Mara Venn"]),
+    "explained each": ("Mara: a clockmaker; Ivo: a baker", ["Mara", "Ivo"]),
+    "hyphens stay": ("Jean-Paul Sartre", ["Jean-Paul Sartre"]),
+    "Chinese commas": ("唐僧、孙悟空，猪八戒", ["唐僧", "孙悟空", "猪八戒"]),
+    "Chinese label": ("徒弟：孙悟空、猪八戒", ["孙悟空", "猪八戒"]),
+    "Arabic commas": ("بغداد، دمشق", ["بغداد", "دمشق"]),
+    "a middle dot": ("ジョン・スミス", ["ジョン・スミス"]),
+    "generic ones": ("the narrator\n人物\nel protagonista\nOrrin", ["Orrin"]),
+    "a name of the question": ("Mara Venn\nOrrin", ["Mara Venn", "Orrin"]),
+    "years": ("1984\n1066", ["1984", "1066"]),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_are_parted_and_freed_of_what_is_said_about_them(case: str) -> None:
+    text, expected = NAMES[case]
+    assert list(parse_clues(text, kind="entity", question="Where does Mara Venn live?")) == expected
+
+
+plain_names = st.lists(
+    st.sampled_from("Mara Venn|Orrin|Ivo Tarn|Skarrow Head|孙悟空|花果山|1984|Ada".split("|")),
+    min_size=3,
+    max_size=6,
+    unique=True,
+)
+
+
+@given(names=plain_names, separator=st.sampled_from(["\n", ", ", "; ", "、", "\n- "]))
+def test_names_come_out_however_they_are_listed(names: list[str], separator: str) -> None:
+    assert list(parse_clues(separator.join(names), kind="entity")) == names
+
+
 SCRAPS = (
     "1. |2) |- |• |“|”|\"|'|「|」|Answer: |问题：|答案：|the whale |sank |Who? |猴|悟空|取经。|猫は|¿Qué "
     "|None|无|, |. |: |：|\n|\n\n|```|```json|[|]|{|}|**|<think>|</think>|<|im_end|>|①|(3)|…|...|\\|\t|0|é|ß"
-    "|\u3000|\u200b|I don't know|does not "
+    "|\u3000|\u200b|I don't know|does not |; |、| (|) |（| – |People: |<|im_end|>|Final answer: |"
+    "User: |[1]|{'a': |table"
 ).split("|")
 known = st.characters(exclude_categories=("Cn", "Cs"))  # this Python's Unicode, the tables of regex are newer
 texts = st.one_of(st.text(known), st.lists(st.sampled_from(SCRAPS), max_size=25).map("".join))
@@ -385,7 +544,9 @@ texts = st.one_of(st.text(known), st.lists(st.sampled_from(SCRAPS), max_size=25)
 def test_any_text_is_read_without_an_error_into_distinct_clues(
     text: str, question: str, kind: ClueKind, finished: bool
 ) -> None:
-    clues = parse_clues(text, kind=kind, question=question, finished=finished)
+    found = read_clues(text, kind=kind, question=question, request=question, finished=finished)
+    clues = found.kept
+    assert all(gone.reason in DROP_REASONS and gone.text.strip() for gone in found.dropped)
     assert len({clue.casefold() for clue in clues}) == len(clues)
     for clue in clues:
         assert clue == clue.strip()
@@ -407,151 +568,41 @@ lines = st.tuples(
 outputs = st.lists(lines.map("".join), max_size=8).map("\n".join)
 
 
+@given(text=outputs, kind=st.sampled_from([kind for kind in CLUE_KINDS if kind != "entity"]))
+def test_no_line_with_a_letter_goes_without_a_word(text: str, kind: ClueKind) -> None:
+    found = read_clues(text, kind=kind, question="What mends the clocks?")
+    accounted = " ".join((*found.kept, *(gone.text for gone in found.dropped)))
+    for line in text.splitlines():
+        for word in ("whale", "noon", "clocks", "Mara", "悟空", "取经", "猫", "Qué", "None"):
+            assert (word in line) <= (word in accounted)
+
+
 @given(text=outputs, kind=st.sampled_from(CLUE_KINDS))
 def test_reading_what_was_read_changes_nothing(text: str, kind: ClueKind) -> None:
     clues = parse_clues(text, kind=kind, question="What mends the clocks?")
     assert parse_clues("\n".join(clues), kind=kind, question="What mends the clocks?") == clues
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 5_000, "a" * 100_000, "x y " * 25_000, "“" * 50_000]
-)
-def test_hostile_output_is_read_as_well(text: str) -> None:
-    assert isinstance(parse_clues(text, kind="span"), tuple)
+HOSTILE = [
+    "[" * 100_000,
+    '{"a":' * 5_000,
+    '["a' * 20_000,
+    "a" * 100_000,
+    "x y " * 25_000,
+    "“" * 50_000,
+    "**a" * 30_000,
+    "((" * 30_000,
+    "|a" * 40_000,
+    ", a" * 20_000,
+    "<think>" * 20_000,
+    "<|im_end|>" * 10_000,
+    " " * 100_000 + "a",
+    "\n[\n" * 10_000,
+]
 
 
-@dataclass
-class Scripted:
-    """A memory model that has its recollections written down, by kind; it remembers how it was asked."""
-
-    said: Mapping[ClueKind, Sequence[Recollection]]
-    asked: list[tuple[tuple[str, ...], ClueKind, str | None, int | None]] = field(default_factory=list)
-    fingerprint: Mapping[str, Any] = field(default_factory=dict)
-
-    def memorize(self, text_or_documents: Any, memory: Any = None, *, progress: bool | None = None) -> Any:
-        return None
-
-    def recollect(
-        self,
-        questions: Sequence[str],
-        memory: Any,
-        *,
-        kind: ClueKind,
-        language: str | None = None,
-        max_new_tokens: int | None = None,
-    ) -> tuple[tuple[Recollection, ...], ...]:
-        self.asked.append((tuple(questions), kind, language, max_new_tokens))
-        return tuple(tuple(self.said.get(kind, ())) for _ in questions)
-
-    def pack(self, memory: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        return {}, {}
-
-    def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> Any:
-        return None
-
-
-PARTS: Mapping[ClueKind, Sequence[Recollection]] = {
-    "span": [
-        Recollection("Ivo Tarn bakes bread.\nBread is sold at noon.", -2.0, part=0),
-        Recollection("Mara Venn mends clocks in Orrin.", -0.1, part=1),
-        Recollection("None", -0.01, part=2),
-        Recollection("mara venn mends clocks", -0.5, part=3),
-    ],
-    "query": [Recollection("Who mends clocks in Orrin?", -0.3, part=1)],
-    "answer": [
-        Recollection("Ivo Tarn", -1.5, part=0),
-        Recollection("Mara Venn", -0.2, part=1),
-        Recollection("I don't know", -0.05, part=2),
-    ],
-}
-
-
-def test_clues_of_all_parts_are_merged_by_score_in_the_order_of_the_kinds() -> None:
-    clues = generate_clues("Who fixes watches?", None, model=Scripted(PARTS), settings=ClueSettings())
-    assert clues == (
-        Clue("Mara Venn mends clocks in Orrin.", "span", -0.1, 1),
-        Clue("Ivo Tarn bakes bread.", "span", -2.0, 0),
-        Clue("Bread is sold at noon.", "span", -2.0, 0),
-        Clue("Who mends clocks in Orrin?", "query", -0.3, 1),
-        Clue("Mara Venn", "answer", -0.2, 1),  # its words are in a span, but it is the memory's answer
-    )
-
-
-def test_no_more_clues_of_a_kind_are_kept_than_asked_for() -> None:
-    clues = generate_clues(
-        "Who fixes watches?",
-        None,
-        model=Scripted(PARTS),
-        settings=ClueSettings(kinds=("answer", "span"), per_kind=1),
-    )
-    assert [clue.text for clue in clues] == ["Mara Venn", "Mara Venn mends clocks in Orrin."]
-
-
-@given(
-    order=st.permutations(PARTS["span"]),
-    scores=st.lists(st.sampled_from([-1.0, -0.5, math.nan, -math.inf]), min_size=4, max_size=4),
-)
-def test_the_order_in_which_parts_come_in_does_not_matter(
-    order: Sequence[Recollection], scores: list[float]
-) -> None:
-    scored = {said.part: scores[said.part] for said in order}
-
-    def clues(said: Sequence[Recollection]) -> list[tuple[str, int]]:
-        again = [Recollection(one.text, scored[one.part], one.part) for one in said]
-        found = generate_clues(
-            "Who?", None, model=Scripted({"span": again}), settings=ClueSettings(kinds=("span",))
-        )
-        return [(clue.text, clue.part) for clue in found]
-
-    assert clues(order) == clues(PARTS["span"])
-
-
-def test_the_model_is_asked_once_for_each_kind_whatever_the_number_of_questions() -> None:
-    model = Scripted(PARTS)
-    settings = ClueSettings(kinds=("query", "span"), max_new_tokens=9, language="en")
-    found = generate_clues_batch(["Who?", "Where?"], None, model=model, settings=settings)
-    assert model.asked == [(("Who?", "Where?"), "query", "en", 9), (("Who?", "Where?"), "span", "en", 9)]
-    assert [generate_clues(q, None, model=model, settings=settings) for q in ("Who?", "Where?")] == list(
-        found
-    )
-
-
-def test_no_questions_are_no_work() -> None:
-    model = Scripted(PARTS)
-    assert generate_clues_batch([], None, model=model, settings=ClueSettings()) == ()
-    assert model.asked == []
-
-
-def test_a_memory_that_says_nothing_gives_no_clues() -> None:
-    assert generate_clues("Who?", None, model=Scripted({}), settings=ClueSettings()) == ()
-
-
-def test_blank_questions_are_refused_but_key_points_can_do_without() -> None:
-    model = Scripted({"key_point": [Recollection("The ship sank.")]})
-    with pytest.raises(InputError, match=r"The question is ' '; expected words"):
-        generate_clues(" ", None, model=model, settings=ClueSettings())
-    with pytest.raises(InputError, match="expected several questions"):
-        generate_clues_batch("Who?", None, model=model, settings=ClueSettings())
-    clues = generate_clues("", None, model=model, settings=ClueSettings(kinds=("key_point",)))
-    assert clues == (Clue("The ship sank.", "key_point"),)
-
-
-def test_a_model_that_loses_a_question_is_found_out() -> None:
-    class Forgetful(Scripted):
-        def recollect(self, questions: Sequence[str], memory: Any, **asked: Any) -> Any:
-            return super().recollect(questions[:1], memory, **asked)
-
-    with pytest.raises(MemoRAGError, match=r"gave 1 recollections of kind 'span' for 2 questions"):
-        generate_clues_batch(["Who?", "Where?"], None, model=Forgetful(PARTS), settings=ClueSettings())
-
-
-def test_a_memory_in_parts_gives_the_clue_of_the_part_that_remembers() -> None:
-    model = SentenceModel(capacity=2)
-    memory = model.memorize(
-        "Bread is sold at noon. Ivo bakes it. Mara repairs timepieces. She lives in Orrin."
-    )
-    (first, *_) = generate_clues(
-        "Who can fix a watch?", memory, model=model, settings=ClueSettings(per_kind=1)
-    )
-    assert first.text == "Mara repairs timepieces."
-    assert first.part == 1
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["span", "entity", "answer"])
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:8]))
+def test_hostile_output_is_read_as_well(text: str, kind: ClueKind) -> None:
+    assert isinstance(parse_clues(text, kind=kind, finished=False), tuple)
