@@ -20,6 +20,7 @@ from memorag_core import BeaconModel
 from memorag_core.beacon import BeaconMemory
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.host import Host
+from memorag_core.decoding import Replies
 from memorag_core.evaluation.record import circumstances, table, write_record
 from memorag_core.evaluation.speed import (
     Shape,
@@ -95,7 +96,7 @@ def decode(model: BeaconModel, memory: BeaconMemory, *, rows: int, tokens: int, 
     prompts = [torch.randint(1, host.vocabulary, (1, PROMPT), device=host.device) for _ in range(rows)]
 
     def asked(count: int) -> None:
-        generate(host, memory.blocks[0], prompts, max_new_tokens=count)
+        generate(host, memory.blocks[0], prompts, Replies.alike(rows, count))
 
     long = time_in_turn(
         lambda: asked(1 + tokens),

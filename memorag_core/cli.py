@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core import Answer, Document, InputError, MemoRAG, MemoRAGError, __version__
-from memorag_core.report import format_report
+from memorag_core.report import Explanation, format_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +74,11 @@ def _add_ask(commands: Any) -> None:
     ask.add_argument("--load", metavar="DIR", help="a saved memory to start from; FILE is added if it is new")
     ask.add_argument(
         "--save", metavar="DIR", help="save the memory here; ask it again with: memorag ask DIR QUESTION"
+    )
+    ask.add_argument(
+        "--explain",
+        action="store_true",
+        help="say what the memory was asked, what it said, what was dropped and why, instead of an answer",
     )
     ask.add_argument("--json", action="store_true", help="print JSON instead of a report")
     ask.add_argument("--no-progress", action="store_true", help="show no progress bar")
@@ -196,11 +201,16 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _ask(options: argparse.Namespace) -> None:
-    answer = _answer(options)
-    print(_as_json(answer) if options.json else format_report(answer), flush=True)
+    memorag = _memorag(options)
+    if options.explain:
+        explanation = memorag.explain(options.question, k=options.k)
+        print(_as_json(explanation) if options.json else explanation, flush=True)
+    else:
+        answer = memorag.answer(options.question, k=options.k)
+        print(_as_json(answer) if options.json else format_report(answer), flush=True)
 
 
-def _answer(options: argparse.Namespace) -> Answer:
+def _memorag(options: argparse.Namespace) -> MemoRAG:
     progress = False if options.no_progress else None
     folder = Path(options.file)
     if options.load or folder.is_dir():
@@ -221,7 +231,7 @@ def _answer(options: argparse.Namespace) -> Answer:
         memorag.memorize(document)
     if options.save:
         memorag.save(options.save)
-    return memorag.answer(options.question, k=options.k)
+    return memorag
 
 
 def _document(file: str) -> Document:
@@ -236,5 +246,5 @@ def _document(file: str) -> Document:
         ) from error
 
 
-def _as_json(answer: Answer) -> str:
-    return json.dumps(asdict(answer), ensure_ascii=False, indent=2)
+def _as_json(found: Answer | Explanation) -> str:
+    return json.dumps(asdict(found), ensure_ascii=False, indent=2)

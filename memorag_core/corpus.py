@@ -18,8 +18,9 @@ import numpy as np
 
 from memorag_core.config import ChunkSettings, ClueSettings
 from memorag_core.errors import InputError
+from memorag_core.grounding import Passages
 from memorag_core.protocols import Embedder, FloatMatrix, MemoryModel, keeps_documents
-from memorag_core.records import Chunk, Clue, Document
+from memorag_core.records import Chunk, Document, Recall
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.text import as_documents, split_document
@@ -36,6 +37,7 @@ class Corpus:
         documents: in the order of reading.
         memory: what the model made of them.
         index: their chunks.
+        passages: their texts, for finding lines in them.
         changes: for each document that was updated, how often.
         recalled: the clues that were asked for, so that the memory is not asked the same again.
     """
@@ -43,8 +45,9 @@ class Corpus:
     documents: tuple[Document, ...]
     memory: Any
     index: EvidenceIndex
+    passages: Passages
     changes: Mapping[str, int] = field(default_factory=dict)
-    recalled: dict[tuple[str, ClueSettings], tuple[Clue, ...]] = field(default_factory=dict)
+    recalled: dict[tuple[str, ClueSettings], Recall] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,8 @@ class Reader:
         if kept < len(documents):
             _check_room(self.model, documents[kept:], memory)
             memory = self.model.memorize(documents[kept:], memory, progress=self.progress)
-        return Corpus(tuple(documents), memory, index, dict(changes))
+        passages = corpus.passages.changed(documents) if corpus else Passages.build(documents)
+        return Corpus(tuple(documents), memory, index, passages, dict(changes))
 
     def _indexed(self, corpus: Corpus | None, documents: Iterable[Document]) -> EvidenceIndex:
         """An index over all chunks; texts that have vectors are not encoded again."""

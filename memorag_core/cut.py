@@ -105,26 +105,6 @@ def alike(
             yield parts[0] - rows.start, parts[-1] + 1 - rows.start, questions
 
 
-def checked_parts(
-    wanted: Sequence[Collection[int] | None] | None, *, questions: int, parts: int
-) -> Sequence[Collection[int] | None]:
-    """For each question the parts it is put to, None for all.
-
-    Raises:
-        InputError: not one entry a question, or a part that there is not.
-    """
-    if wanted is None:
-        return [None] * questions
-    if len(wanted) != questions:
-        raise InputError(
-            f"There are {questions} questions and parts for {len(wanted)}; expected parts, or None, for each."
-        )
-    for chosen in wanted:
-        if chosen is not None and not all(0 <= part < parts for part in chosen):
-            raise InputError(f"The parts {sorted(chosen)} were asked for; the memory has 0 to {parts - 1}.")
-    return wanted
-
-
 def check_documents(documents: int, read: int) -> None:
     """Refuse a number of documents that a memory cannot be cut back to."""
     if not isinstance(documents, int) or isinstance(documents, bool) or not 0 <= documents <= read:

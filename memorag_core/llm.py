@@ -32,6 +32,7 @@ BYTES_A_TOKEN = 4
 _CUT_OFF = ("length", "max_tokens", "model_length", "incomplete")
 """How providers say that the token limit ended a reply, in small letters."""
 
+_PATIENCE = 0.1  # seconds between two looks at whether to go on
 _LONGEST_REASON = 500  # characters of a client's message that ours repeats; the whole one is the cause
 
 CountTokens: TypeAlias = Callable[[str], int]
@@ -208,6 +209,7 @@ class LLM:
         first_alone: bool = False,
         max_new_tokens: int | None = None,
         replied: Callable[[int, int, Said], None] | None = None,
+        goes_on: Callable[[], bool] | None = None,
     ) -> tuple[tuple[Said, ...], ...]:
         """Send requests, several at once, and wait for all replies.
 
@@ -222,6 +224,8 @@ class LLM:
                 others go by what is set on them.
             replied: told the number of the group, of the request in it, and the reply, as each comes, on the
                 thread that called.
+            goes_on: asked several times a second. Once it says False, nothing more is sent, and replies that
+                have not come are not waited for: they are empty and not finished.
 
         Returns:
             The replies, in the shape and order of the requests.
@@ -238,31 +242,37 @@ class LLM:
         running: dict[Future[Said | None], _Place] = {}
         failed: tuple[_Place, BaseException] | None = None
         stop = Event()
-        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="memorag-llm") as pool:
-            try:
-                while True:
-                    while failed is None and len(running) < self.concurrency and (place := order.next()):
-                        request = groups[place[0]][place[1]]
-                        # A context of its own, for clients that keep traces and callbacks in it.
-                        task = pool.submit(copy_context().run, self._say, request, max_new_tokens, stop)
-                        running[task] = place
-                    if not running:
-                        break
-                    for task in wait(running, return_when=FIRST_COMPLETED).done:
-                        place = running.pop(task)
-                        error, reply = task.exception(), None
-                        if error is None:
-                            reply = task.result()
-                        elif failed is None:
-                            failed = (place, error)
-                            stop.set()
-                        if reply is not None:
-                            said[place] = reply
-                            order.answered(place)
-                            if replied is not None:
-                                replied(*place, reply)
-            finally:
-                stop.set()
+        given_up = False
+        patience = None if goes_on is None else _PATIENCE
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="memorag-llm")
+        try:
+            while True:
+                given_up = goes_on is not None and not goes_on()
+                if given_up:
+                    break
+                while failed is None and len(running) < self.concurrency and (place := order.next()):
+                    request = groups[place[0]][place[1]]
+                    # A context of its own, for clients that keep traces and callbacks in it.
+                    task = pool.submit(copy_context().run, self._say, request, max_new_tokens, stop)
+                    running[task] = place
+                if not running:
+                    break
+                for task in wait(running, timeout=patience, return_when=FIRST_COMPLETED).done:
+                    place = running.pop(task)
+                    error, reply = task.exception(), None
+                    if error is None:
+                        reply = task.result()
+                    elif failed is None:
+                        failed = (place, error)
+                        stop.set()
+                    if reply is not None:
+                        said[place] = reply
+                        order.answered(place)
+                        if replied is not None:
+                            replied(*place, reply)
+        finally:
+            stop.set()
+            pool.shutdown(wait=not given_up, cancel_futures=True)
         if failed is not None:
             (number, item), cause = failed
             if isinstance(cause, MemoRAGError) or not isinstance(cause, Exception):
@@ -272,8 +282,10 @@ class LLM:
                 f"Requests answered: {len(said)} of {sum(map(len, groups))}. {after_failure} How often and "
                 "how long it is tried is set on the client, such as ChatOpenAI(max_retries=6, timeout=120)."
             ) from cause
+        missing = Said("", 0, 0, finished=False)
         return tuple(
-            tuple(said[number, item] for item in range(len(group))) for number, group in enumerate(groups)
+            tuple(said.get((number, item), missing) for item in range(len(group)))
+            for number, group in enumerate(groups)
         )
 
     def _say(self, request: Request, max_new_tokens: int | None, stop: Event) -> Said | None:

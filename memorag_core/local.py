@@ -6,9 +6,11 @@ become keys and values, and how they are attended to, is for each kind of model 
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,13 +18,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from memorag_core.cut import Cut, alike, check_documents, checked_parts
-from memorag_core.decoding import Generated
-from memorag_core.errors import InputError, NothingMemorizedError
+from memorag_core.asks import check_new_tokens, checked_asks
+from memorag_core.cut import Cut, alike, check_documents
+from memorag_core.decoding import Generated, Replies
+from memorag_core.errors import InputError, NothingMemorizedError, UnsupportedModelError
+from memorag_core.grounding import Passages, SpanConstraint, Vocabulary
 from memorag_core.prompts import PromptSet
+from memorag_core.protocols import Watch
 from memorag_core.readtext import DocumentSpan, ReadText
-from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+from memorag_core.records import Ask, ClueKind, Document, Recollection
+from memorag_core.replies import Asked, Run
 from memorag_core.tokens import Tokens
+
+logger = logging.getLogger(__name__)
 
 Ids: TypeAlias = Tensor | Sequence[int] | Sequence[Sequence[int]]
 """Token ids [B, T], or [T] for one row."""
@@ -93,6 +101,7 @@ class LocalModel(ABC, Generic[M]):
 
     tokens: Tokens | None
     offload: bool
+    _stop: Collection[int]  # the ids that end a reply
 
     # What a kind of model says of itself
 
@@ -126,12 +135,17 @@ class LocalModel(ABC, Generic[M]):
     ) -> tuple[int, Callable[[Progress], M]]:
         """How many tokens reading will run, and what does it; refuses what cannot be read."""
 
-    @abstractmethod
-    def _longest_reply(self, kind: ClueKind, memory: M, *, longest: int, given: int | None) -> int:
-        """Tokens of a reply to requests of at most ``longest`` tokens; refuses what there is no room for."""
+    @property
+    def _least_score(self) -> float | None:
+        """What a reply scores that is more than babble; None for a model that does not babble."""
+        return None
 
     @abstractmethod
-    def _reply(self, block: Any, requests: Sequence[Tensor], limit: int) -> list[Generated]:
+    def _longest_reply(self, kind: ClueKind, memory: M, *, request: int, given: int | None) -> int:
+        """Tokens of a reply to a request of so many tokens; refuses what there is no room for."""
+
+    @abstractmethod
+    def _reply(self, block: Any, requests: Sequence[Tensor], replies: Replies) -> list[Generated]:
         """What every row of a block says to each request [B, T], request by request."""
 
     @abstractmethod
@@ -182,26 +196,28 @@ class LocalModel(ABC, Generic[M]):
     @torch.inference_mode()
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: M | None,
         *,
-        kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
-        parts: Sequence[Collection[int] | None] | None = None,
+        passages: Passages | None = None,
+        watch: Watch | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask questions for one kind of clue, all together over one memory.
+        """Put requests to a memory: all questions and kinds are decoded together, in one pass over it.
 
         Args:
-            questions: one or more.
+            asks: questions, each for one kind of clue and to some parts or all.
             memory: what was read; it stays as it is.
-            kind: what to ask for.
-            language: of the request, such as "en" or "zh"; a model with prompts of its own uses those.
-            max_new_tokens: the longest reply of a part; None for the usual one.
-            parts: for each question the parts of the memory that it is put to; None for all.
+            language: of the requests, such as "en" or "zh"; a model with prompts of its own uses those.
+            max_new_tokens: the longest reply of a part; None for the usual one of each kind.
+            passages: of the corpus that was read. Replies of kind "span" then say what stands in it and
+                nothing else, each part what stands in that part. A tokenizer whose tokens cannot be read as
+                bytes leaves them free.
+            watch: who hears lines as they are complete, and may end all replies.
 
         Returns:
-            For each question what every part that was asked said, best score first.
+            For each request what every part said that it was put to, best score first.
 
         Raises:
             NothingMemorizedError: there is no memory.
@@ -210,62 +226,65 @@ class LocalModel(ABC, Generic[M]):
         """
         if memory is None or not memory.tokens:
             raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
-        if kind not in CLUE_KINDS:
-            raise InputError(f"The kind of clue is {kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
-        if isinstance(questions, str):
-            raise InputError("The questions are one text; expected a list of questions, such as [question].")
         if max_new_tokens is not None:
             check_new_tokens(max_new_tokens)
         tokens = self._tokenizer()
         prompts = self._prompts(language)
-        requests = [self._request(tokens, prompts, kind, question) for question in questions]
-        longest = max((len(request) for request in requests), default=1)
-        limit = self._longest_reply(kind, memory, longest=longest, given=max_new_tokens)
-        wanted = checked_parts(parts, questions=len(requests), parts=memory.parts)
-        rows = max(1, min(ASKED_ROWS, ASKED_BYTES // (self._entry_bytes() * (longest + limit))))
-        return tuple(
-            tuple(
-                sorted(
-                    (
-                        Recollection(
-                            tokens.decode(said.ids),
-                            said.score + said.something,
-                            part,
-                            len(said.ids),
-                            said.finished,
-                        )
-                        for part, said in replies
-                    ),
-                    key=lambda recollection: -recollection.score,
-                )
+        requests = []
+        for ask in checked_asks(asks, parts=memory.parts):
+            ids = self._request(tokens, prompts, ask)
+            limit = self._longest_reply(ask.kind, memory, request=len(ids), given=max_new_tokens)
+            requests.append(_Request(ids, limit, ask.parts, ask.kind == "span"))
+        holding = self._holding(memory, passages)
+        replies: list[list[Recollection]] = [[] for _ in asks]
+        for rows, some, first in self._runs(requests, memory):
+            asked = [
+                Asked(number, part, requests[number].limit, holding(part) if requests[number].held else None)
+                for number in some
+                for part in range(first, first + rows.rows)
+            ]
+            run = Run(asked, tokens, least_score=self._least_score, watch=watch)
+            said = self._reply(
+                rows, [requests[number].ids.expand(rows.rows, -1) for number in some], run.replies
             )
-            for replies in self._ask(requests, memory, limit=limit, wanted=wanted, most=rows)
-        )
+            for number, reply in run.recollections(said):
+                replies[number].append(reply)
+        return tuple(tuple(sorted(said, key=lambda reply: -reply.score)) for said in replies)
 
-    def _ask(
-        self,
-        requests: Sequence[Tensor],
-        memory: M,
-        *,
-        limit: int,
-        wanted: Sequence[Collection[int] | None],
-        most: int,
-    ) -> list[list[tuple[int, Generated]]]:
-        """Every request of the parts it is put to, ``most`` rows in a run; -> [request][(part, reply)]."""
-        replies: list[list[tuple[int, Generated]]] = [[] for _ in requests]
+    def _runs(self, requests: Sequence[_Request], memory: M) -> Iterator[tuple[Any, tuple[int, ...], int]]:
+        """What is asked in one run each: rows of a block, the requests put to them, and the first's part."""
+        longest = max((len(request.ids) + request.limit for request in requests), default=1)
+        most = max(1, min(ASKED_ROWS, ASKED_BYTES // (self._entry_bytes() * longest)))
+        wanted = [request.parts for request in requests]
         part = 0
         for block in memory.blocks:
             for start, stop, asked in alike(range(part, part + block.rows), wanted):
                 rows = block.of_rows(start, stop).on(self._device)
                 lanes = max(1, most // rows.rows)
                 for first in range(0, len(asked), lanes):
-                    some = asked[first : first + lanes]
-                    said = self._reply(rows, [requests[one].expand(rows.rows, -1) for one in some], limit)
-                    for lane, question in enumerate(some):
-                        mine = said[lane * rows.rows : (lane + 1) * rows.rows]
-                        replies[question] += enumerate(mine, start=part + start)
+                    yield rows, asked[first : first + lanes], part + start
             part += block.rows
-        return replies
+
+    def _holding(self, memory: M, passages: Passages | None) -> Callable[[int], SpanConstraint | None]:
+        """What holds a reply of a part to what stands in that part."""
+        vocabulary = self._vocabulary_bytes if passages is not None else None
+        if passages is None or vocabulary is None or not (self._stop or vocabulary.line_ends):
+            return lambda part: None
+        text = memory.text
+        cut = self._cut_for(memory)
+        if cut is None or text is None or not passages.whole or memory.parts == 1:
+            return lambda part: SpanConstraint(passages, vocabulary, self._stop)
+        spans = cut.spans(len(text))
+        lengths = [len(document.text) for document in passages.documents]
+
+        @cache
+        def within(part: int) -> Passages:
+            held = text.characters(*spans[part])
+            return passages.within(
+                [(number, start, lengths[number] if end is None else end) for number, start, end in held]
+            )
+
+        return lambda part: SpanConstraint(within(part), vocabulary, self._stop)
 
     # Documents
 
@@ -395,13 +414,22 @@ class LocalModel(ABC, Generic[M]):
         tokens = self._tokenizer()
         return tokens.encode_documents(_texts(given), before=before, opening=head, fill=self._fill)
 
-    def _request(self, tokens: Tokens, prompts: PromptSet, kind: ClueKind, question: str) -> Tensor:
-        if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
-            raise InputError(f"The question is {question!r}; expected a text with words.")
-        ids = tokens.encode_request(prompts, kind, question)
+    def _request(self, tokens: Tokens, prompts: PromptSet, ask: Ask) -> Tensor:
+        ids = tokens.encode_request(prompts, ask.kind, ask.question)
         if not ids:
-            raise InputError(f"The request for {kind!r} has no tokens; expected a template with words in it.")
+            raise InputError(
+                f"The request for {ask.kind!r} has no tokens; expected a template with words in it."
+            )
         return torch.tensor(ids, dtype=torch.long, device=self._device)
+
+    @cached_property
+    def _vocabulary_bytes(self) -> Vocabulary | None:
+        """The tokens as bytes of text; None where they cannot be told."""
+        try:
+            return Vocabulary.of(self._tokenizer())
+        except UnsupportedModelError as error:
+            logger.warning("Spans are not held to the text: %s", error)
+            return None
 
     def _ids(self, input_ids: Ids) -> Tensor:
         """What was given as ids [B, T] int64 on the model's device."""
@@ -450,10 +478,14 @@ def check_rows(ids: Tensor, memory: LocalMemory) -> None:
         )
 
 
-def check_new_tokens(count: object) -> None:
-    """Refuse what is no number of tokens to decode."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InputError(f"max_new_tokens is {count!r}; expected 1 or more.")
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request as it is run: its ids [T], the longest reply, its parts, and whether the reply is held."""
+
+    ids: Tensor
+    limit: int
+    parts: tuple[int, ...] | None
+    held: bool
 
 
 def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:

@@ -11,6 +11,7 @@ on, and a reading that fails changes nothing.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -20,15 +21,28 @@ from typing import Any, Literal, Self, TypeVar, get_args
 import numpy as np
 
 from memorag_core.answer import answer_from_evidence, draft_answer
-from memorag_core.clues import generate_clues_batch
+from memorag_core.asks import checked_asks
+from memorag_core.checking import check_clues
+from memorag_core.clues import recall
 from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
 from memorag_core.corpus import Corpus, DocumentRow, Order, Reader, Reading
 from memorag_core.errors import InputError, NothingMemorizedError, StoreError
+from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
 from memorag_core.models import bundled_path
 from memorag_core.prompts import load_prompts
 from memorag_core.protocols import Embedder, Generate, MemoryModel, keeps_documents
-from memorag_core.records import Answer, Chunk, Clue, ClueKind, Document, Evidence
+from memorag_core.records import (
+    Answer,
+    Ask,
+    Chunk,
+    Clue,
+    ClueKind,
+    Document,
+    Evidence,
+    Recall,
+)
+from memorag_core.report import Explanation
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.routing import route
@@ -36,17 +50,22 @@ from memorag_core.store import (
     WAIT_SECONDS,
     Encoding,
     StoredCorpus,
+    StoredIndex,
     Writer,
     load_store,
     read_manifest,
     save_store,
 )
+from memorag_core.watching import ClueStream, Deadline
 
 S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings)
 
 QUESTIONS_KEPT = 256
 """Questions whose clues are kept: asking again, or for more evidence, does not ask the memory again."""
 
+
+PASSAGES = "passages"
+"""The name of the index of passages in a store."""
 
 ANOTHER_EMBEDDER = 0.2
 """Distance of two unit vectors of one text from which on they are not one embedder's in two precisions."""
@@ -179,8 +198,56 @@ class MemoRAG:
         Raises:
             NothingMemorizedError: There is nothing to recall.
         """
-        settings = self._recalling if kinds is None else replace(self._recalling, kinds=tuple(kinds))
-        return self._recall(self._memorized(), [question], settings)[0]
+        return self._recall(self._memorized(), [question], self._asked(kinds))[0].clues
+
+    def stream_clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> ClueStream[Recall]:
+        """Clues line by line, as the memory recalls them.
+
+        They come before it is known which are best: what ``clues`` gives afterwards, without asking again, is
+        chosen among them. Break a stream off by closing it, or by leaving its ``with`` statement; nothing of
+        it is kept then.
+
+        Args:
+            question: What the user wants to know.
+            kinds: Kinds of clue to ask for; None takes those of the settings.
+
+        Returns:
+            An iterator of clues. What the memory model raises, it raises; also, at once:
+
+        Raises:
+            NothingMemorizedError: There is nothing to recall.
+            InputError: A blank question.
+        """
+        corpus, settings = self._memorized(), self._asked(kinds)
+        asks = [Ask(question, kind) for kind in settings.kinds]
+        checked_asks(asks, parts=corpus.memory.parts)
+        return ClueStream(
+            asks,
+            lambda stream: self._recall(corpus, [question], settings, stream=stream)[0],
+            deadline=_deadline(settings),
+        )
+
+    def explain(self, question: str, *, k: int | None = None) -> Explanation:
+        """What happens for a question: asked of the memory, said by it, dropped and why, and found.
+
+        The memory is asked even if the question's clues are kept.
+
+        Args:
+            question: What the user wants to know.
+            k: How many pieces of evidence; None takes the settings' number, or all there are.
+
+        Raises:
+            InputError: As ``retrieve``.
+            NothingMemorizedError: There is nothing to search.
+        """
+        corpus = self._memorized()
+        k = self._checked_k(corpus, k)
+        settings = self._recalling
+        recalled = self._recall(corpus, [question], settings, again=True)[0]
+        begun = time.perf_counter()
+        evidence = corpus.index.retrieve(question, recalled.clues, k=k, settings=self._retrieving)
+        seconds = time.perf_counter() - begun
+        return Explanation(recalled, evidence, corpus.memory.parts, corpus.memory.tokens, seconds)
 
     def retrieve(
         self, question: str, *, k: int | None = None, clues: Sequence[Clue] | None = None
@@ -199,7 +266,7 @@ class MemoRAG:
         corpus = self._memorized()
         k = self._checked_k(corpus, k)
         if clues is None:
-            clues = self._recall(corpus, [question], self._recalling)[0]
+            clues = self._recall(corpus, [question], self._recalling)[0].clues
         return corpus.index.retrieve(question, clues, k=k, settings=self._retrieving)
 
     def retrieve_batch(
@@ -209,7 +276,7 @@ class MemoRAG:
         corpus = self._memorized()
         k = self._checked_k(corpus, k)
         recalled = self._recall(corpus, questions, self._recalling)
-        requests = list(zip(questions, recalled, strict=True))
+        requests = [(one.question, one.clues) for one in recalled]
         return corpus.index.retrieve_batch(requests, k=k, settings=self._retrieving)
 
     def answer(self, question: str, generate: Generate | None = None, *, k: int | None = None) -> Answer:
@@ -227,13 +294,13 @@ class MemoRAG:
         """
         corpus = self._memorized()
         k = self._checked_k(corpus, k)
-        clues = self._recall(corpus, [question], self._recalling)[0]
+        clues = self._recall(corpus, [question], self._recalling)[0].clues
         evidence = corpus.index.retrieve(question, clues, k=k, settings=self._retrieving)
         if generate is not None:
             prompts = load_prompts(self._recalling.language or detect_language(question))
             return answer_from_evidence(question, evidence, generate=generate, prompts=prompts, clues=clues)
         if "answer" not in self._recalling.kinds:
-            clues += self._recall(corpus, [question], replace(self._recalling, kinds=("answer",)))[0]
+            clues += self._recall(corpus, [question], self._asked(("answer",)))[0].clues
         return draft_answer(question, clues, evidence=evidence)
 
     def save(
@@ -440,6 +507,7 @@ class MemoRAG:
             fingerprint=self.model.fingerprint,
             settings=settings,
             vectors=corpus.index.vectors if corpus else None,
+            indexes={PASSAGES: StoredIndex(*corpus.passages.pack())} if corpus else {},
         )
 
     def _take(self, stored: StoredCorpus) -> None:
@@ -447,7 +515,9 @@ class MemoRAG:
         if stored.documents:
             index = _stored_index(stored, self.embedder, self._reader.progress)
             memory = self.model.unpack(stored.tensors, stored.header)
-            self._corpus = Corpus(stored.documents, memory, index, _stored_changes(stored.settings))
+            passages = _stored_passages(stored)
+            changes = _stored_changes(stored.settings)
+            self._corpus = Corpus(stored.documents, memory, index, passages, changes)
 
     def _memorized(self) -> Corpus:
         if self._corpus is None:
@@ -457,29 +527,48 @@ class MemoRAG:
             )
         return self._corpus
 
+    def _asked(self, kinds: Sequence[ClueKind] | None) -> ClueSettings:
+        return self._recalling if kinds is None else replace(self._recalling, kinds=tuple(kinds))
+
     def _recall(
-        self, corpus: Corpus, questions: Sequence[str], settings: ClueSettings
-    ) -> tuple[tuple[Clue, ...], ...]:
-        """The clues for each question, asking the memory only for those that are not kept."""
+        self,
+        corpus: Corpus,
+        questions: Sequence[str],
+        settings: ClueSettings,
+        *,
+        stream: ClueStream[Recall] | None = None,
+        again: bool = False,
+    ) -> tuple[Recall, ...]:
+        """The clues for each question, asking the memory only for those that are not kept.
+
+        What was asked for under a limit that ended it, or for a stream that was broken off, is not kept.
+        """
         if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
             raise InputError(
                 f"The questions are {questions!r}; expected a list of texts. Give one text for each."
             )
-        kept = corpus.recalled.copy()
+        kept = {} if again or stream is not None else corpus.recalled.copy()
         missing = [question for question in dict.fromkeys(questions) if (question, settings) not in kept]
         if missing:
-            recalled = generate_clues_batch(
+            deadline = _deadline(settings) if stream is None else None
+            recalled = recall(
                 missing,
                 corpus.memory,
                 model=self.model,
                 settings=settings,
                 parts=self._routed(corpus, missing, settings.max_parts),
+                passages=corpus.passages if settings.grounded else None,
+                watch=deadline or stream,
             )
-            fresh = {(question, settings): clues for question, clues in zip(missing, recalled, strict=True)}
+            recalled = check_clues(
+                recalled, passages=corpus.passages, support=corpus.index.support, settings=settings
+            )
+            fresh = {(one.question, settings): one for one in recalled}
             kept |= fresh
-            if len(kept) > QUESTIONS_KEPT:
-                corpus.recalled.clear()
-            corpus.recalled.update(fresh)
+            if not (deadline and deadline.passed) and not (stream and stream.ended_early):
+                if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
+                    corpus.recalled.clear()
+                corpus.recalled.update(fresh)
         return tuple(kept[question, settings] for question in questions)
 
     def _routed(
@@ -504,6 +593,10 @@ class MemoRAG:
             return min(self._retrieving.k, len(corpus.index.chunks))  # a short text has fewer
         corpus.index.retrieve_batch((), k=k, settings=self._retrieving)  # without requests: looks at k only
         return k
+
+
+def _deadline(settings: ClueSettings) -> Deadline | None:
+    return None if settings.max_seconds is None else Deadline(settings.max_seconds)
 
 
 def _is_name(model: object) -> bool:
@@ -571,6 +664,13 @@ def _stored_changes(settings: Mapping[str, Any]) -> dict[str, int]:
             "Restore the folder from a copy, or memorize the text again and save it."
         )
     return changes
+
+
+def _stored_passages(stored: StoredCorpus) -> Passages:
+    kept = stored.indexes.get(PASSAGES)
+    if kept is None:  # written by hand, or by what knows no memory
+        return Passages.build(stored.documents)
+    return Passages.unpack(kept.arrays, dict(kept.header), stored.documents)
 
 
 def _stored_index(stored: StoredCorpus, embedder: Embedder | None, progress: bool | None) -> EvidenceIndex:

@@ -5,13 +5,13 @@ In: nothing. Out: structural types. Knows no implementation; anything of the rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.records import ClueKind, Document, Recollection
+from memorag_core.records import Ask, Document, Recollection
 
 Generate: TypeAlias = Callable[[str], str]
 """The user's own LLM: a prompt in, its text out."""
@@ -60,14 +60,28 @@ class MemoryModel(Protocol):
 
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: Any,
         *,
-        kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        passages: Any = None,
+        watch: Watch | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask for one kind of clue; for each question what every part of the memory said, best first."""
+        """Put requests to a memory, all together.
+
+        Args:
+            asks: questions, each for one kind of clue. Only a ``DocumentMemoryModel`` is asked for parts.
+            memory: what was read.
+            language: of the requests, such as "en" or "zh"; None leaves it to the model.
+            max_new_tokens: the longest reply of a part; None for the usual one.
+            passages: ``memorag_core.grounding.Passages`` of the corpus. A model that decodes token by token
+                holds replies of kind "span" to them; others leave them alone.
+            watch: who hears replies as they come, and may end them; a model that cannot tell leaves it alone.
+
+        Returns:
+            For each request what every part said that it was put to, best first.
+        """
         ...
 
     def pack(self, memory: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -84,11 +98,27 @@ class MemoryModel(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Who hears replies while a memory is asked."""
+
+    def said(self, ask: int, reply: Recollection) -> None:
+        """One more line of a reply is complete, or the reply; ``reply`` is all of it so far.
+
+        It is ``finished`` unless a limit cut it off. Called on the thread that asks; what it raises ends the
+        asking and is raised there.
+        """
+        ...
+
+    def goes_on(self) -> bool:
+        """Asked again and again; False ends all replies where they are."""
+        ...
+
+
 class DocumentMemoryModel(MemoryModel, Protocol):
     """A memory model that knows where documents lie in its memory, and can take the last ones back.
 
-    With one, changing a document reads again what stands behind it and no more, and questions can be put to
-    the parts of a memory that matter.
+    With one, changing a document reads again what stands behind it and no more, and requests can be put to
+    the parts of a memory that matter (``Ask.parts``).
     """
 
     def token_spans(self, memory: Any) -> Sequence[tuple[int, int]]:
@@ -113,19 +143,6 @@ class DocumentMemoryModel(MemoryModel, Protocol):
 
     def rewind(self, memory: Any, documents: int) -> Any:
         """The memory of the first documents, as if the others had never been read; None for none."""
-        ...
-
-    def recollect(
-        self,
-        questions: Sequence[str],
-        memory: Any,
-        *,
-        kind: ClueKind,
-        language: str | None = None,
-        max_new_tokens: int | None = None,
-        parts: Sequence[Collection[int] | None] | None = None,
-    ) -> tuple[tuple[Recollection, ...], ...]:
-        """As ``MemoryModel.recollect``, each question put to some parts only; None for all of them."""
         ...
 
 

@@ -44,6 +44,15 @@ class DocumentSpan:
         last = bisect_left(self.marks, end, lo=first)
         return self.start + first * MARKED, min(self.start + last * MARKED, self.end)
 
+    def characters(self, first: int, last: int) -> tuple[int, int | None]:
+        """Characters that hold the tokens of the stream from ``first`` to ``last``, and perhaps some more.
+
+        The second is None where they reach to the end of the document.
+        """
+        start = max(first - self.start, 0) // MARKED
+        end = -(-(last - self.start) // MARKED)
+        return self.marks[min(start, len(self.marks) - 1)], self.marks[end] if end < len(self.marks) else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadText:
@@ -74,6 +83,17 @@ class ReadText:
         """The first documents alone."""
         kept = self.documents[:documents]
         return ReadText(self.ids[: kept[-1].end if kept else 0], kept)
+
+    def characters(self, first: int, last: int) -> tuple[tuple[int, int, int | None], ...]:
+        """What tokens of the stream stand for: (document, first character, the one after the last).
+
+        Rounded outwards to marks; None for the end of a document.
+        """
+        return tuple(
+            (number, *document.characters(first, last))
+            for number, document in enumerate(self.documents)
+            if document.start < last and first < document.end
+        )
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As (tensors by name, JSON-able header)."""

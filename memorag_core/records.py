@@ -74,7 +74,8 @@ class Recollection:
     ``score`` is the mean natural-log probability of the generated tokens (0 is certainty), plus, where the
     model can say that it remembers nothing, the log probability that it does not say so. ``part`` counts the
     parts of the memory from 0. ``finished`` is False when a limit cut it off. ``spans`` are the lines of a
-    reply that was held to the corpus; None for one that was free.
+    reply that was held to the corpus; None for one that was free. ``withheld`` is what the model wrote and
+    hardly believed itself, and so is not taken as said.
     """
 
     text: str
@@ -83,6 +84,7 @@ class Recollection:
     tokens: int = 0
     finished: bool = True
     spans: tuple[Span, ...] | None = None
+    withheld: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,37 @@ class Clue:
     part: int = 0
     place: Place | None = None
     support: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedClue:
+    """What a memory said that became no clue, and why."""
+
+    text: str
+    kind: ClueKind
+    reason: str
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """All that came of asking a memory about one question.
+
+    Attributes:
+        question: what was asked about.
+        clues: in the order of the kinds, best first within a kind.
+        dropped: what was said and is no clue, in the order of the kinds.
+        replies: for each kind what the parts said.
+        tokens: that were generated.
+        seconds: that asking took, with all questions that were asked together.
+    """
+
+    question: str
+    clues: tuple[Clue, ...] = ()
+    dropped: tuple[DroppedClue, ...] = ()
+    replies: Mapping[ClueKind, tuple[Recollection, ...]] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""An answer as a page to read: what was recalled, what was found where, and who says what.
+"""What happened, as a page to read: what was asked and recalled, what was found where, and who says what.
 
-In: an ``Answer``. Out: plain text. Knows no pipeline, and prints nothing itself.
+In: an ``Answer``, or all that came of a question. Out: plain text, or data. Knows no pipeline, and prints
+nothing itself.
 """
 
 from __future__ import annotations
@@ -8,11 +9,83 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from memorag_core.records import Answer, Clue, Evidence, Hit
+from memorag_core.records import Answer, Clue, ClueKind, Evidence, Hit, Recall, Recollection
 
 _INDENT = "     "
 _FINDERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happened for a question, from the requests to the evidence; ``str()`` of it is a page to read.
+
+    Attributes:
+        recall: what the memory was asked, what it said, what became of it, and what that took.
+        evidence: what question and clues found, best first.
+        parts: of the memory.
+        tokens: that were read into it.
+        seconds: that finding the evidence took; asking took ``recall.seconds``.
+    """
+
+    recall: Recall
+    evidence: tuple[Evidence, ...]
+    parts: int
+    tokens: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as data that JSON can write, but for metadata that it cannot."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return format_explanation(self)
+
+
+def format_explanation(explanation: Explanation, *, width: int = 100, excerpt: int = 400) -> str:
+    """Describe what happened for a question.
+
+    Args:
+        explanation: What ``MemoRAG.explain`` returned.
+        width: Columns of the page.
+        excerpt: Characters shown of each piece of evidence.
+    """
+    recall = explanation.recall
+    parts = f"{explanation.parts} part{'s' * (explanation.parts != 1)}"
+    return "\n".join(
+        [
+            f"Question: {_one_line(recall.question)}",
+            "",
+            f"Asked of a memory of {explanation.tokens:,} tokens in {parts}: {recall.tokens:,} tokens were "
+            f"generated in {recall.seconds:.2f} s",
+            *(_asked_line(kind, said) for kind, said in recall.replies.items()),
+            "",
+            "Clues (keys for the search, not evidence)",
+            *([_clue_line(clue, width, known=True) for clue in recall.clues] or ["  none"]),
+            "",
+            "Dropped",
+            *(
+                [
+                    _listed(gone.kind, f"{_one_line(gone.text)} ({gone.reason})", width)
+                    for gone in recall.dropped
+                ]
+                or ["  nothing"]
+            ),
+            "",
+            f"Evidence, found in {explanation.seconds:.2f} s",
+            *(line for found in explanation.evidence for line in _evidence_lines(found, width, excerpt)),
+        ]
+    )
+
+
+def _asked_line(kind: ClueKind, said: Sequence[Recollection]) -> str:
+    silent = sum(not (reply.text or reply.withheld) for reply in said)
+    cut = sum(not reply.finished for reply in said if reply.text or reply.withheld)
+    tokens = sum(reply.tokens for reply in said)
+    replied = f"{len(said) - silent} replied, {silent} said nothing, {cut} cut off"
+    return f"  {kind:<10}{replied}; {tokens:,} tokens"
 
 
 def format_report(answer: Answer, *, width: int = 100, excerpt: int = 400) -> str:
@@ -45,10 +118,20 @@ def _source(answer: Answer) -> str:
     return "Answer of the generator"
 
 
-def _clue_line(clue: Clue, width: int) -> str:
-    return textwrap.fill(
-        _one_line(clue.text), width, initial_indent=f"  {clue.kind:<10}", subsequent_indent=" " * 12
-    )
+def _clue_line(clue: Clue, width: int, *, known: bool = False) -> str:
+    if not known:
+        return _listed(clue.kind, _one_line(clue.text), width)
+    facts = [f"score {clue.score:.2f}", f"part {clue.part}"]
+    if clue.support is not None:
+        facts.append(f"support {clue.support:.2f}")
+    if clue.place is not None:
+        place = clue.place
+        facts.append(f"stands in {place.document_id}, characters {place.start}-{place.end}")
+    return _listed(clue.kind, f"{_one_line(clue.text)} ({', '.join(facts)})", width)
+
+
+def _listed(kind: ClueKind, text: str, width: int) -> str:
+    return textwrap.fill(text, width, initial_indent=f"  {kind:<10}", subsequent_indent=" " * 12)
 
 
 def _evidence_lines(evidence: Evidence, width: int, excerpt: int) -> Iterator[str]:

@@ -22,7 +22,7 @@ from memorag_core.beacon.attention import SharedPass
 from memorag_core.beacon.cache import Block, KeyValues
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.windows import Ints, Step, Stream, next_step
-from memorag_core.decoding import Generated, decode
+from memorag_core.decoding import Generated, Replies, decode
 
 Bools = npt.NDArray[np.bool_]
 
@@ -238,8 +238,8 @@ def generate(
     host: Host,
     block: Block,
     prompts: Sequence[Tensor],
+    replies: Replies,
     *,
-    max_new_tokens: int,
     stop: Collection[int] = (),
     nothing: int | None = None,
 ) -> list[Generated]:
@@ -249,7 +249,7 @@ def generate(
         host: the model.
         block: the memory.
         prompts: R tensors [B, T] int64 on the host's device, T of 1 or more.
-        max_new_tokens: 1 or more; a row has fewer only where it ends by itself.
+        replies: how the R * B replies are decoded.
         stop: token ids that end a row.
         nothing: the token that says, as the first of a reply, that nothing is remembered. The rows that say
             it most have empty replies.
@@ -258,7 +258,7 @@ def generate(
         R * B replies, prompt by prompt, within a prompt row by row.
     """
     longest = max(prompt.shape[1] for prompt in prompts)
-    asking = Asking(host, block, lanes=len(prompts), columns=2 * longest + max_new_tokens)
+    asking = Asking(host, block, lanes=len(prompts), columns=2 * longest + replies.longest)
     logits = host.logits(asking.feed(prompts))  # [rows, vocabulary]
     silent, something = None, [0.0] * len(logits)
     if nothing is not None:
@@ -268,9 +268,9 @@ def generate(
         logits[:, nothing] = -torch.inf
     said = decode(
         logits,
+        replies,
         feed_one=lambda tokens: host.logits(asking.feed_one(tokens)),
         keep=asking.keep,
-        max_new_tokens=max_new_tokens,
         stop=stop,
         silent=silent,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from memorag_core.asks import check_new_tokens
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.cache import BeaconMemory, Block
 from memorag_core.beacon.checkpoint import load_checkpoint
@@ -32,12 +33,12 @@ from memorag_core.beacon.rotary import Rotary
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.usage import Usage
 from memorag_core.beacon.windows import Stream
-from memorag_core.decoding import Generated
+from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
-from memorag_core.local import Ids, LocalModel, Progress, check_new_tokens, check_rows
+from memorag_core.local import Ids, LocalModel, Progress, check_rows
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.readtext import DocumentSpan
-from memorag_core.records import ClueKind
+from memorag_core.records import Ask, ClueKind
 from memorag_core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
@@ -285,7 +286,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
         row = 0
         for block in blocks:
             prompt = ids[row : row + block.rows]
-            replies = generate(self._host, block, [prompt], max_new_tokens=max_new_tokens)
+            replies = generate(self._host, block, [prompt], Replies.alike(block.rows, max_new_tokens))
             said += [reply.ids for reply in replies]
             row += block.rows
         return torch.tensor(said, dtype=torch.long, device=ids.device)
@@ -480,16 +481,16 @@ class BeaconModel(LocalModel[BeaconMemory]):
 
         return total, read
 
-    def _longest_reply(self, kind: ClueKind, memory: BeaconMemory, *, longest: int, given: int | None) -> int:
+    @property
+    def _least_score(self) -> float | None:
+        return self.usage.least_score
+
+    def _longest_reply(self, kind: ClueKind, memory: BeaconMemory, *, request: int, given: int | None) -> int:
         return given if given is not None else self.usage.longest_reply(kind)
 
-    def _reply(self, block: Block, requests: Sequence[Tensor], limit: int) -> list[Generated]:
+    def _reply(self, block: Block, requests: Sequence[Tensor], replies: Replies) -> list[Generated]:
         nothing = self.tokens.none_id if self.tokens is not None else None
-        said = generate(self._host, block, requests, max_new_tokens=limit, stop=self._stop, nothing=nothing)
-        least = self.usage.least_score
-        if least is None:
-            return said
-        return [one if one.score + one.something >= least else replace(one, ids=()) for one in said]
+        return generate(self._host, block, requests, replies, stop=self._stop, nothing=nothing)
 
     def _entry_bytes(self) -> int:
         return self._host.allocate(rows=0, length=0).entry_bytes
@@ -512,7 +513,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
         language: str | None,
     ) -> str:
         (said,) = self.recollect(
-            (question,), memory, kind=kind, language=language, max_new_tokens=max_new_tokens
+            [Ask(question, kind)], memory, language=language, max_new_tokens=max_new_tokens
         )
         lines: dict[str, str] = {}
         for recollection in said:

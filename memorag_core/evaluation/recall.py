@@ -20,11 +20,12 @@ from tqdm import tqdm
 from memorag_core.beacon import BeaconMemory, BeaconModel
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.host import Host
+from memorag_core.decoding import Replies
 from memorag_core.errors import InputError
 from memorag_core.evaluation.emptied import MemoryState, emptied_memory
 from memorag_core.evaluation.metrics import Estimate, best_of, estimate, exact_match, token_f1
 from memorag_core.evaluation.worlds import AskedWorld, kind_groups
-from memorag_core.records import ClueKind
+from memorag_core.records import Ask, ClueKind
 from memorag_core.tokens import Tokens
 from memorag_core.training.bundled import is_held_out, read_books
 from memorag_core.training.loss import Row
@@ -254,7 +255,7 @@ def _replies(model: BeaconModel, rows: Sequence[Row], memory: BeaconMemory) -> l
         prompts = [torch.tensor([row.prompt], dtype=torch.long, device=host.device) for row in some]
         longest = max(len(row.target) for row in some)
         block = memory.blocks[0]
-        said += generate(host, block, prompts, max_new_tokens=longest, stop=stop)
+        said += generate(host, block, prompts, Replies.alike(block.rows * len(prompts), longest), stop=stop)
     return [reply.ids for reply in said]
 
 
@@ -294,7 +295,7 @@ def world_recall(
             memory = (
                 model.memorize(world.document, progress=False) if state == "full" else emptied_memory(model)
             )
-            said = model.recollect(texts, memory, kind=reply)
+            said = model.recollect([Ask(text, reply) for text in texts], memory)
             for asked, parts in zip(world.questions, said, strict=True):
                 text = next(
                     (one.text for one in parts if one.text), ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from tqdm import tqdm
@@ -22,8 +23,8 @@ from memorag_core.gist.pack import pack, unpack
 from memorag_core.language import detect_language
 from memorag_core.llm import CONCURRENCY, CountTokens, Usage
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.protocols import MemoryModel
-from memorag_core.records import ClueKind, Document, Recollection
+from memorag_core.protocols import MemoryModel, Watch
+from memorag_core.records import Ask, Document, Recollection
 
 BLOCK_TOKENS = 4096
 """Tokens of a block: a chapter's section, which small models still read well."""
@@ -190,14 +191,17 @@ class GistModel:
 
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: GistMemory | None,
         *,
-        kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        passages: Any = None,
+        watch: Watch | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask the memory model over the gists; see its own ``recollect``.
+        """Put requests to the memory model over the gists; see its own ``recollect``.
+
+        Spans are held to the documents that were condensed, not to the gists.
 
         Raises:
             NothingMemorizedError: there is no memory.
@@ -207,7 +211,12 @@ class GistModel:
             raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
         self._check(memory)
         return self.memory_model.recollect(
-            questions, memory.inner, kind=kind, language=language, max_new_tokens=max_new_tokens
+            asks,
+            memory.inner,
+            language=language,
+            max_new_tokens=max_new_tokens,
+            passages=replace(passages, whole=False) if passages is not None else None,
+            watch=watch,
         )
 
     def pack(self, memory: GistMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

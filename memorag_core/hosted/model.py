@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from typing import Any, Literal
 
-from memorag_core.cut import check_documents, checked_parts
+from memorag_core.asks import check_new_tokens, checked_asks
+from memorag_core.cut import check_documents
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.hosted.memory import HostedMemory
 from memorag_core.hosted.pack import pack, unpack
-from memorag_core.llm import CONCURRENCY, LLM, CountTokens, Request, Turn, Usage
+from memorag_core.llm import CONCURRENCY, LLM, CountTokens, Request, Said, Turn, Usage
 from memorag_core.pieces import Piece, cut_pieces
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.records import CLUE_KINDS, ClueKind, Document, Recollection
+from memorag_core.protocols import Watch
+from memorag_core.records import Ask, Document, Recollection
 
 CAPACITY = 100_000
 """Tokens of text in one prompt: most hosted models read 128K; the rest is for requests and bad estimates."""
@@ -149,28 +151,29 @@ class HostedModel:
 
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: HostedMemory | None,
         *,
-        kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
-        parts: Sequence[Collection[int] | None] | None = None,
+        passages: Any = None,
+        watch: Watch | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        """Ask questions for one kind of clue: a request for each question and part.
+        """Put requests to a memory: a prompt for each of them and each part.
 
         Args:
-            questions: one or more.
+            asks: questions, each for one kind of clue and to some parts or all.
             memory: what was read; it stays as it is.
-            kind: what to ask for.
             language: of the prompts, such as "en" or "zh"; a model with prompts of its own uses those.
             max_new_tokens: the longest reply. It reaches chat models of LangChain that have a ``max_tokens``;
                 for others, and with None, what is set on the LLM holds.
-            parts: for each question the parts of the memory that it is put to; None for all.
+            passages: left alone: nothing holds the reply of an LLM to a text.
+            watch: who hears replies as they come. When it ends them, requests that were sent are not waited
+                for; a provider may bill them all the same.
 
         Returns:
-            For each question what every part that was asked said, in the order of the parts; ``tokens`` are
-            those of the reply.
+            For each request what every part that it was put to said, in the order of the parts; ``tokens``
+            are those of the reply.
 
         Raises:
             NothingMemorizedError: there is no memory.
@@ -180,37 +183,36 @@ class HostedModel:
         if memory is None:
             raise NothingMemorizedError("Nothing has been memorized yet. Call memorize(text) first.")
         self._check(memory)
-        if kind not in CLUE_KINDS:
-            raise InputError(f"The kind of clue is {kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
-        if isinstance(questions, str):
-            raise InputError("The questions are one text; expected a list of questions, such as [question].")
-        if max_new_tokens is not None and (not _whole(max_new_tokens) or max_new_tokens < 1):
-            raise InputError(f"max_new_tokens is {max_new_tokens!r}; expected 1 or more.")
+        checked = checked_asks(asks, parts=memory.parts)
+        if max_new_tokens is not None:
+            check_new_tokens(max_new_tokens)
         prompts = self.prompts if self.prompts is not None else load_prompts(language)
-        for question in questions:
-            if not isinstance(question, str) or (not question.strip() and kind != "key_point"):
-                raise InputError(f"The question is {question!r}; expected a text with words.")
-        wanted = checked_parts(parts, questions=len(questions), parts=memory.parts)
-        asked = {
-            part: [number for number, some in enumerate(wanted) if some is None or part in some]
+        put = {
+            part: [number for number, ask in enumerate(checked) if ask.parts is None or part in ask.parts]
             for part in range(memory.parts)
         }
-        asked = {part: numbers for part, numbers in asked.items() if numbers}
+        groups = [(part, numbers) for part, numbers in put.items() if numbers]
+
+        def replied(group: int, item: int, reply: Said) -> None:
+            part, numbers = groups[group]
+            if watch is not None:
+                watch.said(numbers[item], _recollection(part, reply))
+
         said = self._llm.ask(
             [
-                _requests(prompts, memory, part, kind, [questions[number] for number in numbers])
-                for part, numbers in asked.items()
+                _requests(prompts, memory, part, [checked[number] for number in numbers])
+                for part, numbers in groups
             ],
             after_failure=_AFTER_FAILURE,
             first_alone=memory.tokens >= CACHED_FROM,
             max_new_tokens=max_new_tokens,
+            replied=replied,
+            goes_on=watch.goes_on if watch is not None else None,
         )
-        recalled: list[list[Recollection]] = [[] for _ in questions]
-        for (part, numbers), replies in zip(asked.items(), said, strict=True):
+        recalled: list[list[Recollection]] = [[] for _ in checked]
+        for (part, numbers), replies in zip(groups, said, strict=True):
             for number, reply in zip(numbers, replies, strict=True):
-                recalled[number].append(
-                    Recollection(reply.text, 0.0, part, reply.output_tokens, reply.finished)
-                )
+                recalled[number].append(_recollection(part, reply))
         return tuple(map(tuple, recalled))
 
     def token_spans(self, memory: HostedMemory) -> tuple[tuple[int, int], ...]:
@@ -307,18 +309,22 @@ class HostedModel:
 
 
 def _requests(
-    prompts: PromptSet, memory: HostedMemory, part: int, kind: ClueKind, questions: Sequence[str]
+    prompts: PromptSet, memory: HostedMemory, part: int, asks: Sequence[Ask]
 ) -> tuple[Request, ...]:
     """The prompts for a part: the same up to the request at the end."""
     context = prompts.context_parts(memory.text(part)).text
     place = f" in part {part + 1} of {memory.parts}" if memory.parts > 1 else ""
     return tuple(
         Request(
-            _turns(prompts, context, prompts.render(kind, question)),
-            f"the request for {kind!r}{place}, question {question[:60]!r}",
+            _turns(prompts, context, prompts.render(ask.kind, ask.question)),
+            f"the request for {ask.kind!r}{place}, question {ask.question[:60]!r}",
         )
-        for question in questions
+        for ask in asks
     )
+
+
+def _recollection(part: int, reply: Said) -> Recollection:
+    return Recollection(reply.text, 0.0, part, reply.output_tokens, reply.finished)
 
 
 def _turns(prompts: PromptSet, context: str, request: str) -> tuple[Turn, ...]:

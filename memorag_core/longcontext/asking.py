@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from memorag_core.decoding import Generated, decode
+from memorag_core.decoding import Generated, Replies, decode
 from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.attention import NOWHERE, AskPass
 from memorag_core.longcontext.host import Host
@@ -109,8 +109,8 @@ def generate(
     host: Host,
     block: Block,
     prompts: Sequence[Tensor],
+    replies: Replies,
     *,
-    max_new_tokens: int,
     chunk: int,
     stop: Collection[int] = (),
 ) -> list[Generated]:
@@ -120,7 +120,7 @@ def generate(
         host: the model.
         block: the memory.
         prompts: R tensors [B, T] int64 on the host's device, T of 1 or more.
-        max_new_tokens: 1 or more; a row has fewer only where it ends by itself.
+        replies: how the R * B replies are decoded.
         chunk: tokens of all rows that are run at once.
         stop: token ids that end a row.
 
@@ -128,11 +128,11 @@ def generate(
         R * B replies, prompt by prompt, within a prompt row by row.
     """
     longest = max(prompt.shape[1] for prompt in prompts)
-    asking = Asking(host, block, lanes=len(prompts), columns=longest + max_new_tokens - 1)
+    asking = Asking(host, block, lanes=len(prompts), columns=longest + replies.longest - 1)
     return decode(
         asking.feed(prompts, chunk=chunk),
+        replies,
         feed_one=asking.feed_one,
         keep=asking.keep,
-        max_new_tokens=max_new_tokens,
         stop=stop,
     )

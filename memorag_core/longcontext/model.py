@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from memorag_core.asks import check_new_tokens
 from memorag_core.cut import Cut
-from memorag_core.decoding import Generated
+from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
-from memorag_core.local import Ids, LocalModel, Progress, check_new_tokens, check_rows
+from memorag_core.local import Ids, LocalModel, Progress, check_rows
 from memorag_core.longcontext.asking import generate
 from memorag_core.longcontext.checkpoint import load_checkpoint
 from memorag_core.longcontext.memory import Block, LongContextMemory
@@ -243,7 +244,9 @@ class LongContextModel(LocalModel[LongContextMemory]):
         row = 0
         for block in self._blocks(ids, memory):
             prompt = ids[row : row + block.rows]
-            replies = generate(self._host, block, [prompt], max_new_tokens=max_new_tokens, chunk=self.chunk)
+            replies = generate(
+                self._host, block, [prompt], Replies.alike(block.rows, max_new_tokens), chunk=self.chunk
+            )
             said += [reply.ids for reply in replies]
             row += block.rows
         return torch.tensor(said, dtype=torch.long, device=ids.device)
@@ -327,15 +330,15 @@ class LongContextModel(LocalModel[LongContextMemory]):
         return self._cut.to_read(before, before + len(ids)), read
 
     def _longest_reply(
-        self, kind: ClueKind, memory: LongContextMemory, *, longest: int, given: int | None
+        self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
     ) -> int:
-        room = self.positions - memory.row_tokens - longest + 1  # the last token of a reply is not read
+        room = self.positions - memory.row_tokens - request + 1  # the last token of a reply is not read
         limit = given if given is not None else min(LONGEST_REPLY[kind], max(1, room))
-        self._check_positions(memory, longest + limit - 1)
+        self._check_positions(memory, request + limit - 1)
         return limit
 
-    def _reply(self, block: Block, requests: Sequence[Tensor], limit: int) -> list[Generated]:
-        return generate(self._host, block, requests, max_new_tokens=limit, chunk=self.chunk, stop=self._stop)
+    def _reply(self, block: Block, requests: Sequence[Tensor], replies: Replies) -> list[Generated]:
+        return generate(self._host, block, requests, replies, chunk=self.chunk, stop=self._stop)
 
     def _entry_bytes(self) -> int:
         return sum(group.token_bytes for group in self._host.layout.groups)

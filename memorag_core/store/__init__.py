@@ -13,7 +13,15 @@ opens it finds the state before or the state after, even if the writer was kille
 places (``places`` tells them apart), ``reading`` and ``writing`` the way in and out.
 """
 
-from memorag_core.store.layout import ENCODINGS, WAIT_SECONDS, Encoding, Manifest, StoredCorpus, StoredFile
+from memorag_core.store.layout import (
+    ENCODINGS,
+    WAIT_SECONDS,
+    Encoding,
+    Manifest,
+    StoredCorpus,
+    StoredFile,
+    StoredIndex,
+)
 from memorag_core.store.reading import load_store, read_manifest
 from memorag_core.store.writing import Writer, compact, save_store
 
@@ -24,6 +32,7 @@ __all__ = [
     "Manifest",
     "StoredCorpus",
     "StoredFile",
+    "StoredIndex",
     "Writer",
     "compact",
     "load_store",

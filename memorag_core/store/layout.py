@@ -23,7 +23,7 @@ UNFINISHED = ".unfinished"
 WAIT_SECONDS = 60.0
 """How long a writer waits for another one of the same store, unless told otherwise."""
 
-Part: TypeAlias = Literal["documents", "chunks", "memory", "vectors"]
+Part: TypeAlias = Literal["documents", "chunks", "memory", "vectors", "indexes"]
 
 Encoding: TypeAlias = Literal["float", "int8", "int4"]
 """How the keys and values of a memory are stored: as they are, or quantized."""
@@ -35,11 +35,27 @@ SUFFIX: Mapping[Part, str] = {
     "chunks": ".jsonl",
     "memory": ".safetensors",
     "vectors": ".safetensors",
+    "indexes": ".safetensors",
 }
-FILE_NAME = re.compile(r"(documents|chunks)-[0-9a-f]{16}\.jsonl|(memory|vectors)-[0-9a-f]{16}\.safetensors")
+FILE_NAME = re.compile(
+    r"(documents|chunks)-[0-9a-f]{16}\.jsonl|(memory|vectors|indexes)-[0-9a-f]{16}\.safetensors"
+)
 VECTORS = "vectors"
 
 REMEDY = "Restore the folder from a copy, or memorize the text again and save it."
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIndex:
+    """An index over documents or chunks that could be built again from them, but not as fast.
+
+    Attributes:
+        arrays: of NumPy, by name.
+        header: what can be written as JSON.
+    """
+
+    arrays: Mapping[str, Any]
+    header: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,7 @@ class StoredCorpus:
         fingerprint: the identity of the model that made the memory.
         settings: what else can be written as JSON.
         vectors: one normalised row a chunk, or None when no embedder was used.
+        indexes: by name; a name has no "/" in it.
     """
 
     documents: tuple[Document, ...]
@@ -65,6 +82,7 @@ class StoredCorpus:
     fingerprint: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     vectors: FloatMatrix | None = None
+    indexes: Mapping[str, StoredIndex] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +148,7 @@ class Manifest:
         settings: of the pipeline.
         header: of the memory.
         kv: how keys and values are stored.
+        indexes: the header of each index, by name.
         files: for each part its segments, in order.
     """
 
@@ -138,6 +157,7 @@ class Manifest:
     settings: Mapping[str, Any]
     header: Mapping[str, Any]
     kv: Encoding
+    indexes: Mapping[str, Mapping[str, Any]]
     files: Mapping[Part, tuple[StoredFile, ...]]
 
     @property

@@ -40,10 +40,11 @@ def compose(manifest: Manifest) -> bytes:
         "settings": dict(manifest.settings),
         "memory": dict(manifest.header),
         "kv": manifest.kv,
+        "indexes": {name: dict(header) for name, header in manifest.indexes.items()},
         "files": {part: [_file_row(file) for file in files] for part, files in manifest.files.items()},
     }
     # Through JSON once, so that what is hashed is what a reader will have (tuples are lists, keys are text).
-    body = json.loads(to_json(body, "the fingerprint, settings or header of the memory"))
+    body = json.loads(to_json(body, "the fingerprint, settings or header of the memory or an index"))
     return canonical({**body, "sha256": digest_of(body)})
 
 
@@ -81,6 +82,7 @@ def parse_manifest(data: bytes, where: object) -> Manifest:
             settings=typed(body["settings"], dict),
             header=typed(body["memory"], dict),
             kv=body["kv"],
+            indexes={name: typed(header, dict) for name, header in typed(body["indexes"], dict).items()},
             files=_files(body["files"], where),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -16,7 +16,15 @@ import numpy as np
 from memorag_core.errors import StoreError
 from memorag_core.protocols import FloatMatrix
 from memorag_core.store.jsontext import parse
-from memorag_core.store.layout import MANIFEST, REMEDY, VECTORS, Manifest, StoredCorpus, StoredFile
+from memorag_core.store.layout import (
+    MANIFEST,
+    REMEDY,
+    VECTORS,
+    Manifest,
+    StoredCorpus,
+    StoredFile,
+    StoredIndex,
+)
 from memorag_core.store.manifest import expect_same_model, parse_manifest
 from memorag_core.store.places import Place, place_of
 from memorag_core.store.rows import parse_chunk, parse_document
@@ -90,7 +98,18 @@ def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any])
         fingerprint=manifest.fingerprint,
         settings=manifest.settings,
         vectors=vectors,
+        indexes=_indexes(manifest, paths),
     )
+
+
+def _indexes(manifest: Manifest, paths: Mapping[str, Path]) -> dict[str, StoredIndex]:
+    arrays: dict[str, dict[str, Any]] = {name: {} for name in manifest.indexes}
+    for name, array in _tensors(manifest.files.get("indexes", ()), paths).items():
+        index, _, own = name.partition("/")
+        if index not in arrays or not isinstance(array, np.ndarray):
+            raise StoreError(f"The array '{name}' is of an index that the manifest does not name. {REMEDY}")
+        arrays[index][own] = array
+    return {name: StoredIndex(arrays[name], header) for name, header in manifest.indexes.items()}
 
 
 def _rows(files: Sequence[StoredFile], paths: Mapping[str, Path]) -> Iterator[tuple[dict[str, Any], Path]]:

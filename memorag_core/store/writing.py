@@ -232,12 +232,20 @@ def _put_all(
     if corpus.vectors is not None:
         vectors = as_stored({VECTORS: corpus.vectors}, {"grows": {VECTORS: 0}}, "float")
         files["vectors"] = put_tensors("vectors", vectors)
+    arrays = {
+        f"{name}/{array}": held
+        for name, index in corpus.indexes.items()
+        for array, held in index.arrays.items()
+    }
+    if arrays:
+        files["indexes"] = put_tensors("indexes", as_stored(arrays, {}, "float"))
     manifest = Manifest(
         created_by=f"memorag-adapters {__version__}",
         fingerprint=corpus.fingerprint,
         settings=corpus.settings,
         header=corpus.header,
         kv=kv,
+        indexes={name: index.header for name, index in corpus.indexes.items()},
         files=files,
     )
     return manifest, new

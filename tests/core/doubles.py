@@ -11,14 +11,15 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memorag_core import ClueKind, Document, Recollection, StoreError
+from memorag_core import Ask, ClueKind, Document, Recollection, StoreError
+from memorag_core.protocols import Watch
 
 SYNONYMS = {
     "mend": "repair",
@@ -83,15 +84,25 @@ class SentenceModel:
 
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: SentenceMemory,
         *,
-        kind: ClueKind,
         language: str | None = None,
         max_new_tokens: int | None = None,
+        passages: Any = None,
+        watch: Watch | None = None,
     ) -> tuple[tuple[Recollection, ...], ...]:
         self.asked += 1
-        return tuple(self._recollect(question, memory, kind) for question in questions)
+        said: list[tuple[Recollection, ...]] = []
+        for number, ask in enumerate(asks):
+            if watch is not None and not watch.goes_on():
+                said.append((Recollection("", finished=False),))
+                continue
+            said.append(self._recollect(ask.question, memory, ask.kind))
+            if watch is not None:
+                for reply in said[-1]:
+                    watch.said(number, reply)
+        return tuple(said)
 
     def pack(self, memory: SentenceMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         tensors = {
@@ -121,6 +132,17 @@ class SentenceModel:
 
     def _meanings(self, text: str) -> set[str]:
         return {self.synonyms.get(word, word) for word in _words(text)}
+
+
+def asks(
+    questions: Sequence[str], kind: Any, parts: Sequence[Collection[int] | None] | None = None
+) -> list[Ask]:
+    """Questions for one kind of clue, each put to its parts or to all."""
+    some = parts if parts is not None else [None] * len(questions)
+    return [
+        Ask(question, kind, None if own is None else tuple(own))
+        for question, own in zip(questions, some, strict=True)
+    ]
 
 
 class WordEmbedder:

@@ -34,6 +34,8 @@ SHARED = frozenset(
         "decoding",
         "local",
         "grounding",
+        "asks",
+        "replies",
     }
 )
 STAGES = frozenset(
@@ -52,7 +54,7 @@ STAGES = frozenset(
         "store",
     }
 )
-PIPELINE = frozenset({"pipeline", "corpus", "routing", "plan"})
+PIPELINE = frozenset({"pipeline", "corpus", "routing", "watching", "plan"})
 OUTSIDE = frozenset({"cli", "training", "evaluation"})
 
 # What stands below each part: all that it may import of the core, beside itself.

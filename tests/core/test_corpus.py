@@ -28,7 +28,7 @@ from memorag_core import (
 from memorag_core.prompts import PromptSet
 from tests.core.beacon import conftest as beacon
 from tests.core.beacon.test_text import text_model as beacon_text_model
-from tests.core.doubles import SentenceModel, WordEmbedder
+from tests.core.doubles import SentenceModel, WordEmbedder, asks
 from tests.core.longcontext import conftest as longcontext
 
 WORDS = (
@@ -320,18 +320,16 @@ def test_questions_that_are_put_to_some_parts_get_what_those_said(kind: str) -> 
     rag = MemoRAG(model, progress=False).memorize([Document(lines(7, name), id=name) for name in WORDS[:3]])
     assert 2 <= rag.memory.parts <= 8  # of more parts, only those speak that know most
     questions = ["Where is the lamp?", "Where is the reef?", "Who keeps the harbour?"]
-    everything = model.recollect(questions, rag.memory, kind="span", max_new_tokens=6)
+    everything = model.recollect(asks(questions, "span"), rag.memory, max_new_tokens=6)
     wanted = [[1, 0], None, {rag.memory.parts - 1}]
-    found = model.recollect(questions, rag.memory, kind="span", max_new_tokens=6, parts=wanted)
+    found = model.recollect(asks(questions, "span", parts=wanted), rag.memory, max_new_tokens=6)
     for said, whole, parts in zip(found, everything, wanted, strict=True):
         expected = [one for one in whole if parts is None or one.part in parts]
         assert sorted((one.part, one.text) for one in said) == sorted(
             (one.part, one.text) for one in expected
         )
-    with pytest.raises(InputError, match="parts for 1"):
-        model.recollect(questions, rag.memory, kind="span", parts=[None])
     with pytest.raises(InputError, match="memory has 0 to"):
-        model.recollect(questions[:1], rag.memory, kind="span", parts=[[99]])
+        model.recollect(asks(questions[:1], "span", parts=[[99]]), rag.memory)
 
 
 def test_a_question_that_names_a_document_is_put_to_the_parts_that_hold_it() -> None:

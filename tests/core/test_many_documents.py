@@ -9,6 +9,7 @@ import pytest
 from memorag_core import BeaconModel, Document, MemoRAG
 from memorag_core.models import bundled_path
 from memorag_core.training.worlds import generate_world
+from tests.core.doubles import asks
 
 DOCUMENTS, MEMORIES = 40, 4
 CAPACITY = 1280  # ten documents, each filled up to a window of 128
@@ -60,9 +61,9 @@ def test_asking_all_memories_together_equals_asking_each_by_itself(
     corpus: MemoRAG, model: BeaconModel, asked: dict[str, int]
 ) -> None:
     questions = list(asked)[::5]
-    together = model.recollect(questions, corpus.memory, kind="span")
+    together = model.recollect(asks(questions, "span"), corpus.memory)
     for part in range(MEMORIES):
-        alone = model.recollect(questions, corpus.memory.row(part), kind="span")
+        alone = model.recollect(asks(questions, "span"), corpus.memory.row(part))
         for all_parts, (one,) in zip(together, alone, strict=True):
             (same,) = (said for said in all_parts if said.part == part)
             assert same.text == one.text

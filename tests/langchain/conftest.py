@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memorag_core import ClueKind, Document, MemoRAG, Recollection
+from memorag_core import Ask, Document, MemoRAG, Recollection
 from tests.core.doubles import SentenceMemory, SentenceModel
 
 DOCUMENTS = (
@@ -29,18 +29,13 @@ class GatedModel(SentenceModel):
 
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: SentenceMemory,
-        *,
-        kind: ClueKind,
-        language: str | None = None,
-        max_new_tokens: int | None = None,
+        **how: Any,
     ) -> tuple[tuple[Recollection, ...], ...]:
         if not self.gate.wait(timeout=20):
             raise TimeoutError("nobody opened the gate")
-        return super().recollect(
-            questions, memory, kind=kind, language=language, max_new_tokens=max_new_tokens
-        )
+        return super().recollect(asks, memory, **how)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memorag_core.beacon import BeaconModel, attention
 from memorag_core.beacon.asking import SPEAKERS, Asking, generate
 from memorag_core.beacon.host import Host
-from memorag_core.decoding import Generated
+from memorag_core.decoding import Generated, Replies
 from tests.core.beacon.conftest import assert_close, beacon_model, random_ids, snapshot, state
 
 THREADS = 16
@@ -25,7 +25,9 @@ def ask(
 ) -> list[Generated]:
     with torch.inference_mode():
         (block,) = model.feed(context).memory.blocks
-        return generate(Host.of(model.model), block, prompts, max_new_tokens=count, stop=stop)
+        return generate(
+            Host.of(model.model), block, prompts, Replies.alike(len(prompts) * block.rows, count), stop=stop
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,9 @@ def test_a_reply_knows_how_probable_it_was_that_there_is_one() -> None:
     nothing = 7
     with torch.inference_mode():
         (block,) = model.feed(context).memory.blocks
-        replies = generate(Host.of(model.model), block, [prompt], max_new_tokens=3, nothing=nothing)
+        replies = generate(
+            Host.of(model.model), block, [prompt], Replies.alike(block.rows, 3), nothing=nothing
+        )
     logits = model.feed(prompt, model.feed(context).memory).logits[:, -1]
     expected = torch.log1p(-logits.softmax(-1)[:, nothing])
     assert_close([torch.tensor([reply.something for reply in replies])], [expected])
@@ -188,8 +192,8 @@ def test_parts_that_know_nothing_are_silent_and_the_surest_few_speak() -> None:
     with torch.inference_mode():
         (block,) = model.feed(context).memory.blocks
         host = Host.of(model.model)
-        free = generate(host, block, [prompt], max_new_tokens=3)
-        replies = generate(host, block, [prompt], max_new_tokens=3, nothing=7)
+        free = generate(host, block, [prompt], Replies.alike(block.rows, 3))
+        replies = generate(host, block, [prompt], Replies.alike(block.rows, 3), nothing=7)
     order = sorted(range(9), key=lambda row: -replies[row].something)
     for place, row in enumerate(order):
         if place >= SPEAKERS:

@@ -19,6 +19,7 @@ from memorag_core.beacon.parts import read_parts
 from memorag_core.beacon.reading import empty_block, read
 from memorag_core.beacon.usage import Usage
 from memorag_core.beacon.windows import Stream
+from memorag_core.decoding import Replies
 from memorag_core.prompts import PromptSet
 from memorag_core.tokens import Tokens
 from tests.core.beacon.conftest import (
@@ -171,7 +172,9 @@ def test_asking_stays_below_its_plan() -> None:
     costs = costs_of(model)
     block = read_tokens(model, 8192, 4).blocks[0]
     prompts = [random_ids(1, REQUEST, seed=seed) for seed in range(4)]
-    found = peak_of(lambda: generate(model._host, block, prompts, max_new_tokens=8))
+    found = peak_of(
+        lambda: generate(model._host, block, prompts, Replies.alike(len(prompts) * block.rows, 8))
+    )
     planned = costs.asking(8192, 4, questions=4) - costs.memory(8192, 4)
     assert 0.5 * planned < found <= planned
 

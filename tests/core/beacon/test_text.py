@@ -23,6 +23,7 @@ from tests.core.beacon.conftest import (
     small_tokenizer,
     write_checkpoint,
 )
+from tests.core.doubles import asks
 
 TEXTS = ["The keeper of the tower mends clocks.", "Rain came.", "Mara Venn lives in Orrin, by the river."]
 QUESTIONS = ["Who mends clocks?", "Where?", "Who lives by the river in Orrin?"]
@@ -100,7 +101,7 @@ def test_a_long_text_is_tokenized_in_pieces_as_in_one(monkeypatch: pytest.Monkey
 def test_recollections_of_all_parts_come_best_first() -> None:
     model = text_model(capacity=16, overlap=4)
     memory = model.memorize(TEXTS)
-    answers = model.recollect(QUESTIONS, memory, kind="span")
+    answers = model.recollect(asks(QUESTIONS, "span"), memory)
     assert len(answers) == len(QUESTIONS)
     for parts in answers:
         assert sorted(found.part for found in parts) == list(range(memory.parts))
@@ -114,10 +115,10 @@ def test_questions_asked_together_are_answered_as_alone(monkeypatch: pytest.Monk
 
     model = text_model(capacity=16, overlap=4, stop=frozenset(range(5, 30)))
     memory = model.memorize(TEXTS)
-    together = model.recollect(QUESTIONS, memory, kind="span")
-    alone = [model.recollect([question], memory, kind="span")[0] for question in QUESTIONS]
+    together = model.recollect(asks(QUESTIONS, "span"), memory)
+    alone = [model.recollect(asks([question], "span"), memory)[0] for question in QUESTIONS]
     monkeypatch.setattr(module, "ASKED_ROWS", 1)
-    one_lane_each = model.recollect(QUESTIONS, memory, kind="span")
+    one_lane_each = model.recollect(asks(QUESTIONS, "span"), memory)
     for found, single, lane in zip(together, alone, one_lane_each, strict=True):
         for other in (single, lane):
             by_part = {said.part: said for said in other}
@@ -125,7 +126,7 @@ def test_questions_asked_together_are_answered_as_alone(monkeypatch: pytest.Monk
                 part: said.text for part, said in by_part.items()
             }
             assert all(said.score == pytest.approx(by_part[said.part].score, abs=1e-3) for said in found)
-    assert model.recollect([], memory, kind="span") == ()
+    assert model.recollect(asks([], "span"), memory) == ()
 
 
 def test_threads_share_model_memory_and_tokenizer() -> None:
@@ -166,7 +167,7 @@ def test_the_memory_is_asked_with_exactly_the_request_behind_it() -> None:
     assert model.tokens is not None
     request = [2, *model.tokens.encode_text("Who?"), 3]
     expected = model.greedy(request, memory, max_new_tokens=12)[0].tolist()
-    (found,) = model.recollect(["Who?"], memory, kind="span")[0]
+    (found,) = model.recollect(asks(["Who?"], "span"), memory)[0]
     assert found.text == model.tokens.decode(expected)
     assert (found.tokens, found.part, found.finished) == (12, 0, False)
 
@@ -256,11 +257,11 @@ def test_questions_that_cannot_be_asked_are_refused() -> None:
     with pytest.raises(InputError, match="no request for clues of kind 'query'"):
         model.rewrite("Who?", memory)
     with pytest.raises(InputError, match="kind of clue"):
-        model.recollect(["Who?"], memory, kind="poem")  # type: ignore[arg-type]
+        model.recollect(asks(["Who?"], "poem"), memory)
     with pytest.raises(InputError, match="max_new_tokens"):
         model.recall("Who?", memory, max_new_tokens=0)
     with pytest.raises(InputError, match="list"):
-        model.recollect("Who?", memory, kind="span")
+        model.recollect(asks("Who?", "span"), memory)
 
 
 def test_a_model_without_tokenizer_says_what_it_can_do() -> None:

@@ -16,6 +16,7 @@ from memorag_core.llm import Usage
 from memorag_core.models import bundled_path
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.records import Document
+from tests.core.doubles import asks
 from tests.core.gist.conftest import SMALL, assert_same, hosted, real_text, tiny
 from tests.core.hosted.test_model import ISLAND
 from tests.core.longcontext.conftest import text_model
@@ -152,7 +153,6 @@ def test_one_beacon_model_writes_the_gists_and_reads_them_as_if_it_had_never_wri
     assert memory.blocks > 2
     fresh = BeaconModel.from_pretrained(bundled_path(), device="cpu")
     texts = [Document("\n\n".join(gist.text for gist in memory.gists))]
-    asked: dict[str, Any] = {"kind": "span", "language": "en"}
-    assert model.recollect(["What is asserted?"], memory.inner, **asked) == fresh.recollect(
-        ["What is asserted?"], fresh.memorize(texts), **asked
-    )
+    asked = asks(["What is asserted?"], "span")
+    expected = fresh.recollect(asked, fresh.memorize(texts), language="en")
+    assert model.recollect(asked, memory.inner, language="en") == expected

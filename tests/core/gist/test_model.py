@@ -29,6 +29,7 @@ from memorag_core.models import bundled_path
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import Memory, MemoryModel
 from memorag_core.records import Document
+from tests.core.doubles import asks
 from tests.core.gist.conftest import (
     SMALL,
     Counting,
@@ -268,6 +269,7 @@ KILLED = """
 import json, urllib.request
 from memorag_core.gist import GistModel
 from memorag_core.hosted import HostedModel
+from tests.core.doubles import asks
 
 def ask(prompt):
     body = json.dumps({{"messages": [{{"role": "user", "content": prompt}}]}}).encode()
@@ -418,13 +420,12 @@ def test_the_memory_model_is_asked_over_the_gists_and_the_memory_stays_as_it_is(
     model = gist_model()
     memory = model.memorize(TEXT)
     packed = {name: tensor.clone() for name, tensor in model.pack(memory)[0].items()}
-    asked = {"kind": "answer", "language": "en", "max_new_tokens": 5}
-    questions = ["What is asserted?", "How does a loop end?"]
-    expected = tiny().recollect(questions, memory.inner, **asked)  # type: ignore[arg-type]
+    questions = asks(["What is asserted?", "How does a loop end?"], "answer")
+    expected = tiny().recollect(questions, memory.inner, language="en", max_new_tokens=5)
     found: dict[int, Any] = {}
 
     def ask(thread: int) -> None:
-        found[thread] = model.recollect(questions, memory, **asked)  # type: ignore[arg-type]
+        found[thread] = model.recollect(questions, memory, language="en", max_new_tokens=5)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -437,14 +438,14 @@ def test_the_memory_model_is_asked_over_the_gists_and_the_memory_stays_as_it_is(
 
 def test_without_a_memory_there_is_nothing_to_ask() -> None:
     with pytest.raises(NothingMemorizedError, match="memorize"):
-        gist_model().recollect(["Who?"], None, kind="span")
+        gist_model().recollect(asks(["Who?"], "span"), None)
 
 
 def test_memories_of_other_settings_and_models_are_refused() -> None:
     memory = gist_model(inner=hosted()).memorize(TEXT)
     uses: list[Callable[[GistModel, Any], Any]] = [
         lambda model, given: model.memorize("more", given),
-        lambda model, given: model.recollect(["Who?"], given, kind="span"),
+        lambda model, given: model.recollect(asks(["Who?"], "span"), given),
         lambda model, given: model.pack(given),
     ]
     for use in uses:

@@ -12,6 +12,7 @@ from memorag_core import MemoRAG
 from memorag_core.errors import MemoRAGError
 from memorag_core.hosted import HostedModel
 from memorag_core.llm import Usage
+from tests.core.doubles import asks
 from tests.core.hosted.test_model import ISLAND, real_text
 from tests.core.loopback import PATIENCE, ChatServer, LoopbackLLM, Trouble, chat
 
@@ -35,7 +36,7 @@ FINAL: dict[Trouble, str] = {
 def calm(server: ChatServer) -> tuple[Any, Usage]:
     """What is said when nothing goes wrong, and what it takes."""
     model = HostedModel(chat(server))
-    return model.recollect(QUESTIONS, model.memorize(ISLAND), kind="span", language="en"), model.usage
+    return model.recollect(asks(QUESTIONS, "span"), model.memorize(ISLAND), language="en"), model.usage
 
 
 def patience(trouble: Trouble) -> float:
@@ -53,7 +54,7 @@ def test_nothing_is_lost_when_the_client_tries_again(server: ChatServer, trouble
     before = server.asked
     server.troubles = [trouble, "ok", trouble, trouble]
     model = HostedModel(chat(server, max_retries=5, timeout=patience(trouble)))
-    said = model.recollect(QUESTIONS, model.memorize(ISLAND), kind="span", language="en")
+    said = model.recollect(asks(QUESTIONS, "span"), model.memorize(ISLAND), language="en")
     assert said == expected
     assert server.asked - before == len(QUESTIONS) + 3
     assert (model.usage.requests, model.usage.output_tokens) == (len(QUESTIONS), usage.output_tokens)
@@ -62,11 +63,11 @@ def test_nothing_is_lost_when_the_client_tries_again(server: ChatServer, trouble
 def test_all_troubles_at_once_over_many_parts_lose_nothing_and_keep_the_order(server: ChatServer) -> None:
     calm_model = HostedModel(chat(server), capacity=400)
     memory = calm_model.memorize(real_text(5000))
-    expected = calm_model.recollect(QUESTIONS, memory, kind="query", language="en")
+    expected = calm_model.recollect(asks(QUESTIONS, "query"), memory, language="en")
     before = server.usage()
     server.troubles = ["busy", "ok", "broken", "busy", "ok", "slow", "broken", "cut", "ok", "busy", "broken"]
     model = HostedModel(chat(server, max_retries=8, timeout=PATIENCE), capacity=400)
-    assert model.recollect(QUESTIONS, memory, kind="query", language="en") == expected
+    assert model.recollect(asks(QUESTIONS, "query"), memory, language="en") == expected
     assert not server.troubles
     after = server.usage()
     assert [getattr(model.usage, name) for name in COUNTS] == [
@@ -77,12 +78,12 @@ def test_all_troubles_at_once_over_many_parts_lose_nothing_and_keep_the_order(se
 def test_an_llm_of_llama_index_is_tried_again_by_its_own_client(server: ChatServer) -> None:
     model = HostedModel(LoopbackLLM(url=server.url))
     memory = model.memorize(ISLAND)
-    expected = model.recollect(QUESTIONS, memory, kind="span", language="en")
+    expected = model.recollect(asks(QUESTIONS, "span"), memory, language="en")
     server.troubles = ["busy", "broken", "busy"]
-    assert model.recollect(QUESTIONS, memory, kind="span", language="en") == expected
+    assert model.recollect(asks(QUESTIONS, "span"), memory, language="en") == expected
     server.always = "broken"
     with pytest.raises(MemoRAGError, match="our fault"):
-        HostedModel(LoopbackLLM(url=server.url, max_retries=0)).recollect(QUESTIONS, memory, kind="span")
+        HostedModel(LoopbackLLM(url=server.url, max_retries=0)).recollect(asks(QUESTIONS, "span"), memory)
 
 
 @pytest.mark.parametrize("trouble", FINAL)
@@ -95,7 +96,7 @@ def test_at_the_end_of_patience_there_is_one_clear_error_and_asking_again_works(
     before = model.pack(memory)
     server.always = trouble
     with pytest.raises(MemoRAGError, match=FINAL[trouble]) as raised:
-        model.recollect(QUESTIONS, memory, kind="span", language="en")
+        model.recollect(asks(QUESTIONS, "span"), memory, language="en")
     message = str(raised.value)
     assert "the request for 'span', question 'W" in message
     assert "Requests answered: 0 of 4." in message
@@ -110,14 +111,14 @@ def test_at_the_end_of_patience_there_is_one_clear_error_and_asking_again_works(
         name: array.tolist() for name, array in before[0].items()
     }
     server.always = "ok"
-    assert model.recollect(QUESTIONS, memory, kind="span", language="en") == expected
+    assert model.recollect(asks(QUESTIONS, "span"), memory, language="en") == expected
 
 
 def test_the_cause_is_the_clients_own_error(server: ChatServer) -> None:
     server.always = "busy"
     model = HostedModel(chat(server, max_retries=0))
     with pytest.raises(MemoRAGError) as raised:
-        model.recollect(["Who?"], model.memorize(ISLAND), kind="span")
+        model.recollect(asks(["Who?"], "span"), model.memorize(ISLAND))
     assert isinstance(raised.value.__cause__, openai.RateLimitError)
 
 
@@ -126,7 +127,7 @@ def test_a_failure_names_the_part_and_tells_what_was_answered_and_billed(server:
     memory = model.memorize(real_text(5000))
     server.troubles = ["ok", "ok", "broken"]
     with pytest.raises(MemoRAGError) as raised:
-        model.recollect(["Why?"], memory, kind="answer", language="en")
+        model.recollect(asks(["Why?"], "answer"), memory, language="en")
     assert f"for 'answer' in part 3 of {memory.parts}, question 'Why?'" in str(raised.value)
     assert f"Requests answered: 2 of {memory.parts}." in str(raised.value)
     assert server.asked == 3
@@ -137,20 +138,20 @@ def test_a_server_that_is_not_there_is_one_clear_error(server: ChatServer) -> No
     model = HostedModel(chat(server, max_retries=0))
     server.close()
     with pytest.raises(MemoRAGError, match="Connection error"):
-        model.recollect(["Who?"], model.memorize(ISLAND), kind="span")
+        model.recollect(asks(["Who?"], "span"), model.memorize(ISLAND))
 
 
 def test_a_failure_reaches_who_asked_and_nobody_else(server: ChatServer) -> None:
     patient = HostedModel(chat(server, max_retries=200))
     memory = patient.memorize(ISLAND)
-    expected = patient.recollect(QUESTIONS, memory, kind="span", language="en")
+    expected = patient.recollect(asks(QUESTIONS, "span"), memory, language="en")
     hasty = HostedModel(chat(server, max_retries=0))
     server.seconds = 0.02
     outcomes: dict[str, Any] = {}
 
     def ask(name: str, model: HostedModel) -> None:
         try:
-            outcomes[name] = model.recollect(QUESTIONS, memory, kind="span", language="en")
+            outcomes[name] = model.recollect(asks(QUESTIONS, "span"), memory, language="en")
         except MemoRAGError as error:
             outcomes[name] = error
 
@@ -170,7 +171,7 @@ def test_when_the_client_gives_up_the_rest_is_not_sent(server: ChatServer) -> No
     model = HostedModel(chat(server, max_retries=0, timeout=PATIENCE), concurrency=2)
     memory = model.memorize(ISLAND)
     with pytest.raises(MemoRAGError, match="timed out"):
-        model.recollect(QUESTIONS * 5, memory, kind="span")
+        model.recollect(asks(QUESTIONS * 5, "span"), memory)
     assert server.asked <= 4
 
 

@@ -19,6 +19,7 @@ from memorag_core.hosted import HostedMemory, HostedModel
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import Memory, MemoryModel
 from memorag_core.records import ClueKind, Document
+from tests.core.doubles import asks
 from tests.core.loopback import MODEL, ChatServer, LoopbackLLM, chat, shared
 
 ISLAND = (
@@ -135,7 +136,7 @@ def test_memories_of_other_models_and_settings_are_refused() -> None:
     memory = offline(capacity=100).memorize(ISLAND)
     uses: list[Callable[[HostedModel, Any], Any]] = [
         lambda model, given: model.memorize("more", given),
-        lambda model, given: model.recollect(["Who?"], given, kind="span"),
+        lambda model, given: model.recollect(asks(["Who?"], "span"), given),
         lambda model, given: model.pack(given),
     ]
     for use in uses:
@@ -154,7 +155,7 @@ def test_each_part_answers_each_question_and_places_are_kept(server: ChatServer)
         f"{ISLAND}\n\nA mill stands by the brook. The miller sells flour to the bakery in the village."
     )
     questions = ["Who repairs the clock?", "When does the ferry leave?", "What does the miller sell?"]
-    said = model.recollect(questions, memory, kind="span", language="en")
+    said = model.recollect(asks(questions, "span"), memory, language="en")
     assert memory.parts == 2
     assert [[one.part for one in each] for each in said] == [[0, 1]] * 3
     assert said[0][0].text.startswith("Anna Holt repairs every clock")
@@ -167,14 +168,14 @@ def test_each_part_answers_each_question_and_places_are_kept(server: ChatServer)
 
 def test_no_question_is_no_request(server: ChatServer) -> None:
     model = HostedModel(chat(server))
-    assert model.recollect([], model.memorize(ISLAND), kind="span") == ()
+    assert model.recollect(asks([], "span"), model.memorize(ISLAND)) == ()
     assert server.asked == 0
 
 
 def test_the_longest_reply_is_passed_on_and_a_cut_reply_says_so(server: ChatServer) -> None:
     model = HostedModel(chat(server))
     ((said,),) = model.recollect(
-        ["Who repairs the clock?"], model.memorize(ISLAND), kind="span", max_new_tokens=3
+        asks(["Who repairs the clock?"], "span"), model.memorize(ISLAND), max_new_tokens=3
     )
     assert (said.text, said.tokens, said.finished) == ("Anna Holt repairs", 3, False)
 
@@ -182,7 +183,6 @@ def test_the_longest_reply_is_passed_on_and_a_cut_reply_says_so(server: ChatServ
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"questions": "Who?"}, "one text"),
         ({"questions": ["Who?", " "]}, "The question is ' '"),
         ({"questions": [7]}, "The question is 7"),
         ({"kind": "poem"}, "kind of clue is 'poem'"),
@@ -197,18 +197,18 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
     memory = model.memorize(ISLAND)
     asked: dict[str, Any] = {"questions": ["Who?"], "memory": memory, "kind": "span", **how}
     with pytest.raises(InputError, match=message):
-        model.recollect(asked.pop("questions"), asked.pop("memory"), **asked)
+        model.recollect(asks(asked.pop("questions"), asked.pop("kind")), asked.pop("memory"), **asked)
     assert server.asked == 0
 
 
 def test_without_a_memory_there_is_nothing_to_ask() -> None:
     with pytest.raises(NothingMemorizedError, match="memorize"):
-        offline().recollect(["Who?"], None, kind="span")
+        offline().recollect(asks(["Who?"], "span"), None)
 
 
 def test_key_points_need_no_question(server: ChatServer) -> None:
     model = HostedModel(chat(server))
-    model.recollect([""], model.memorize(ISLAND), kind="key_point", language="en")
+    model.recollect(asks([""], "key_point"), model.memorize(ISLAND), language="en")
     assert "Summarize the whole text." in server.prompts()[0]
 
 
@@ -219,7 +219,7 @@ def test_a_conversation_is_the_context_turn_the_reply_and_the_request(server: Ch
     model = HostedModel(chat(server))
     memory = model.memorize(ISLAND)
     for language in ("en", "zh", None):
-        model.recollect(["Who?"], memory, kind="query", language=language)
+        model.recollect(asks(["Who?"], "query"), memory, language=language)
         prompts = load_prompts(language)
         assert [(turn["role"], turn["content"]) for turn in server.bodies[-1]["messages"]] == [
             ("user", prompts.context_parts(ISLAND).text),
@@ -236,10 +236,10 @@ def test_a_prompt_set_without_turns_of_its_own_is_one_turn(
         {"chat": chatting, "context": "<{context}>", "tasks": {"span": "{question}!"}}
     )
     model = HostedModel(chat(server), prompts=prompts)
-    model.recollect(["Who?"], model.memorize(ISLAND), kind="span")
+    model.recollect(asks(["Who?"], "span"), model.memorize(ISLAND))
     assert server.bodies[0]["messages"] == [{"role": "user", "content": f"<{ISLAND}>{between}Who?!"}]
     with pytest.raises(InputError, match="no request for clues of kind 'answer'"):
-        model.recollect(["Who?"], model.memorize(ISLAND), kind="answer")
+        model.recollect(asks(["Who?"], "answer"), model.memorize(ISLAND))
 
 
 @pytest.mark.parametrize("client", ["langchain", "llama_index"])
@@ -250,7 +250,7 @@ def test_all_prompts_for_a_part_are_the_same_up_to_the_request(server: ChatServe
     questions = ["What is a lambda?", "Which statement asserts?", "How does a loop end?"]
     kinds: tuple[ClueKind, ...] = ("span", "query", "answer")
     for kind in kinds:
-        model.recollect(questions, memory, kind=kind, language="en")
+        model.recollect(asks(questions, kind), memory, language="en")
     assert memory.parts > 2
     prompts = server.prompts()
     for part in range(memory.parts):
@@ -264,7 +264,7 @@ def test_all_prompts_for_a_part_are_the_same_up_to_the_request(server: ChatServe
 def test_with_one_request_at_a_time_those_that_begin_alike_follow_each_other(server: ChatServer) -> None:
     model = HostedModel(chat(server), capacity=400, concurrency=1)
     memory = model.memorize(real_text(4000))
-    model.recollect(["One?", "Two?", "Three?"], memory, kind="span", language="en")
+    model.recollect(asks(["One?", "Two?", "Three?"], "span"), memory, language="en")
     order = [
         next(part for part in range(memory.parts) if memory.text(part) in prompt)
         for prompt in server.prompts()
@@ -281,26 +281,26 @@ def test_every_request_but_the_first_of_a_part_finds_the_part_in_the_cache(serve
     memory = model.memorize(real_text(16_000))
     assert memory.parts >= 3
     questions = [f"What about number {number}?" for number in range(5)]
-    model.recollect(questions, memory, kind="span", language="en")
+    model.recollect(asks(questions, "span"), memory, language="en")
     repeated = sum(len(memory.text(part).encode()) // 4 for part in range(memory.parts)) * 4
     assert model.usage.cached_tokens >= repeated
     before = model.usage
-    model.recollect(questions, memory, kind="answer", language="en")
+    model.recollect(asks(questions, "answer"), memory, language="en")
     assert model.usage.cached_tokens - before.cached_tokens >= repeated / 4 * 5  # now the first ones as well
 
 
 def test_a_text_below_what_providers_cache_waits_for_no_first_request(server: ChatServer) -> None:
     server.seconds = 0.1
     model = HostedModel(chat(server), concurrency=4)
-    model.recollect(["A?", "B?", "C?", "D?"], model.memorize(ISLAND), kind="span")
+    model.recollect(asks(["A?", "B?", "C?", "D?"], "span"), model.memorize(ISLAND))
     assert server.most_at_once == 4
 
 
 def test_a_memory_that_grows_keeps_the_beginning_of_its_prompts(server: ChatServer) -> None:
     model = HostedModel(chat(server))
     memory = model.memorize(ISLAND)
-    model.recollect(["Who?"], memory, kind="span")
-    model.recollect(["Who?"], model.memorize("A new bridge was built.", memory), kind="span")
+    model.recollect(asks(["Who?"], "span"), memory)
+    model.recollect(asks(["Who?"], "span"), model.memorize("A new bridge was built.", memory))
     first, second = server.prompts()
     assert shared(first, second) >= first.index(ISLAND) + len(ISLAND)
 
@@ -312,11 +312,11 @@ def test_the_usage_is_what_the_server_billed_with_many_threads_at_once(server: C
     model = HostedModel(chat(server), capacity=200, concurrency=4)
     memory = model.memorize(real_text(2000))
     kinds: tuple[ClueKind, ...] = ("span", "answer")
-    expected = [model.recollect(["What is it?", "How?"], memory, kind=kind) for kind in kinds]
+    expected = [model.recollect(asks(["What is it?", "How?"], kind), memory) for kind in kinds]
     found: dict[int, Any] = {}
 
     def ask(thread: int) -> None:
-        found[thread] = model.recollect(["What is it?", "How?"], memory, kind=kinds[thread % 2])
+        found[thread] = model.recollect(asks(["What is it?", "How?"], kinds[thread % 2]), memory)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -332,7 +332,7 @@ def test_the_usage_is_what_the_server_billed_with_many_threads_at_once(server: C
 
 def test_a_function_that_reports_nothing_has_an_estimated_usage() -> None:
     model = HostedModel(lambda prompt: "Anna repairs it.", name="mine")
-    model.recollect(["Who?"], model.memorize(ISLAND), kind="span", language="en")
+    model.recollect(asks(["Who?"], "span"), model.memorize(ISLAND), language="en")
     assert model.usage.estimated
     assert model.usage.output_tokens == 4
     assert model.usage.input_tokens >= len(ISLAND) / 4

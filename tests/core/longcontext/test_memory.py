@@ -13,6 +13,7 @@ from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.longcontext import LongContextMemory, LongContextModel
 from memorag_core.prompts import PromptSet
 from memorag_core.protocols import Memory, MemoryModel
+from tests.core.doubles import asks
 from tests.core.longcontext.conftest import (
     assert_close,
     assert_same_memory,
@@ -53,11 +54,11 @@ def test_a_hundred_questions_leave_the_bytes_of_the_memory_and_of_the_process_as
     )
     memory = model.memorize("A text of some length, to be asked many times. " * 60)
     assert memory.nbytes > 16 << 20
-    model.recollect(["Warm?"] * 4, memory, kind="span", max_new_tokens=4)  # what is held only once
+    model.recollect(asks(["Warm?"] * 4, "span"), memory, max_new_tokens=4)  # what is held only once
     before = digest(memory)
     held = resident()
     for number in range(100):
-        model.recollect([f"What is number {number}?"], memory, kind="span", max_new_tokens=4)
+        model.recollect(asks([f"What is number {number}?"], "span"), memory, max_new_tokens=4)
     grown = resident() - held
     assert digest(memory) == before
     assert grown < 2 << 20  # an eighth of one copy
@@ -172,23 +173,23 @@ def test_what_cannot_be_asked_is_refused() -> None:
     model = text_model()
     memory = model.memorize("abc")
     with pytest.raises(NothingMemorizedError):
-        model.recollect(["?"], None, kind="span")
+        model.recollect(asks(["?"], "span"), None)
     with pytest.raises(InputError, match="kind of clue"):
-        model.recollect(["?"], memory, kind="poem")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="one text"):
-        model.recollect("what?", memory, kind="span")
+        model.recollect(asks(["?"], "poem"), memory)
+    with pytest.raises(InputError, match="expected a list of requests"):
+        model.recollect("what?", memory)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="question is"):
-        model.recollect([" "], memory, kind="span")
+        model.recollect(asks([" "], "span"), memory)
     for count in (0, True, 1.5):
         with pytest.raises(InputError, match="max_new_tokens"):
-            model.recollect(["?"], memory, kind="span", max_new_tokens=count)  # type: ignore[arg-type]
+            model.recollect(asks(["?"], "span"), memory, max_new_tokens=count)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rows"):
         model.feed(random_ids(2, 3), memory)
     for text in ("", " ", [], [""], 5, None):
         with pytest.raises(InputError):
             model.memorize(text)  # type: ignore[arg-type]
-    assert model.recollect([], memory, kind="span") == ()
-    assert model.recollect([""], memory, kind="key_point", max_new_tokens=2)
+    assert model.recollect(asks([], "span"), memory) == ()
+    assert model.recollect(asks([""], "key_point"), memory, max_new_tokens=2)
 
 
 def test_without_a_tokenizer_there_are_token_ids_only() -> None:
@@ -197,4 +198,4 @@ def test_without_a_tokenizer_there_are_token_ids_only() -> None:
     with pytest.raises(InputError, match="without a tokenizer"):
         model.memorize("abc")
     with pytest.raises(InputError, match="without a tokenizer"):
-        model.recollect(["?"], memory, kind="span")
+        model.recollect(asks(["?"], "span"), memory)

@@ -15,6 +15,7 @@ from memorag_core.longcontext import LongContextMemory, LongContextModel, parts
 from memorag_core.longcontext.parts import cut_back, read_parts, to_reread
 from memorag_core.prompts import PromptSet
 from memorag_core.readtext import DocumentSpan
+from tests.core.doubles import asks
 from tests.core.longcontext.conftest import (
     assert_close,
     assert_same_memory,
@@ -127,14 +128,14 @@ def test_a_text_longer_than_the_model_is_read_in_parts_and_asked_together() -> N
     text = "".join(chr(97 + place * 7 % 26) for place in range(300))
     memory = model.memorize(text)
     assert (memory.parts, memory.tokens, memory.row_tokens) == (4, 301, 96)
-    together = model.recollect(["what", "and who"], memory, kind="span", max_new_tokens=8)
+    together = model.recollect(asks(["what", "and who"], "span"), memory, max_new_tokens=8)
     spans = Cut(95, 12).spans(300)
     for question, said in zip(["what", "and who"], together, strict=True):
         assert sorted(found.part for found in said) == [0, 1, 2, 3]
         assert [found.score for found in said] == sorted((found.score for found in said), reverse=True)
         for found in said:
             part = text[slice(*spans[found.part])]
-            ((alone,),) = model.recollect([question], model.memorize(part), kind="span", max_new_tokens=8)
+            ((alone,),) = model.recollect(asks([question], "span"), model.memorize(part), max_new_tokens=8)
             assert found.text == alone.text
             assert found.score == pytest.approx(alone.score, abs=1e-4)
 
@@ -158,11 +159,11 @@ def test_a_position_that_the_model_does_not_have_is_never_read() -> None:
     model = text_model("llama", positions=128, prompts=SHORT)
     memory = model.memorize("z" * 95)  # a full part of 96, and room for 32
     with pytest.raises(InputError, match="made for 128"):
-        model.recollect(["?" * 40], memory, kind="span")
+        model.recollect(asks(["?" * 40], "span"), memory)
     with pytest.raises(InputError, match="made for 128"):
-        model.recollect(["?"], memory, kind="span", max_new_tokens=32)
-    assert model.recollect(["?"], memory, kind="span", max_new_tokens=31)
-    ((found,),) = model.recollect(["?"], memory, kind="span")  # the usual limit is cut to the room
+        model.recollect(asks(["?"], "span"), memory, max_new_tokens=32)
+    assert model.recollect(asks(["?"], "span"), memory, max_new_tokens=31)
+    ((found,),) = model.recollect(asks(["?"], "span"), memory)  # the usual limit is cut to the room
     assert found.finished or found.tokens == 31
     with pytest.raises(InputError, match="made for 128"):
         model.feed([5] * 33, memory)

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memorag_core.decoding import Replies
 from memorag_core.longcontext import LongContextMemory, LongContextModel
 from memorag_core.longcontext.asking import generate
 from memorag_core.prompts import PromptSet, load_prompts
+from tests.core.doubles import asks
 from tests.core.longcontext.conftest import (
     FAMILIES,
     ISSUE_FAMILIES,
@@ -131,7 +133,7 @@ def test_clues_are_those_of_plain_prompting_with_the_whole_text(kind: Any, templ
     assert model.tokens is not None
     text = "The ferry leaves at noon. Ada mends the clock; 木曜日 <|end|> is written on it."
     question = "Who mends <|line|> what?"
-    ((found,),) = model.recollect([question], model.memorize(text), kind=kind, max_new_tokens=40)
+    ((found,),) = model.recollect(asks([question], kind), model.memorize(text), max_new_tokens=40)
     prompt = whole_prompt(model, text, question, kind)
     opening, rest = prompt.split(text)
     before, after = rest.split(question)
@@ -152,9 +154,9 @@ def test_many_questions_asked_together_are_answered_as_alone_and_scored_by_proba
     model = text_model("gemma2", chunk=64)
     memory = model.memorize("One text to remember, with a word or two for everybody. " * 4)
     questions = [f"What about {'x' * length}?" for length in (1, 40, 7, 90, 3)]
-    together = model.recollect(questions, memory, kind="answer", max_new_tokens=30)
+    together = model.recollect(asks(questions, "answer"), memory, max_new_tokens=30)
     for question, (found,) in zip(questions, together, strict=True):
-        ((alone,),) = model.recollect([question], memory, kind="answer", max_new_tokens=30)
+        ((alone,),) = model.recollect(asks([question], "answer"), memory, max_new_tokens=30)
         assert found.text == alone.text
         assert found.score == pytest.approx(alone.score, abs=1e-4)
         assert found.score < 0
@@ -190,7 +192,9 @@ def test_rows_that_end_are_dropped_and_the_others_go_on_as_alone(
     prompts = [random_ids(rows, length, seed=seed + length) for length in lengths]
     with torch.inference_mode():
         (block,) = model.feed(context).memory.blocks
-        found = generate(model._host, block, prompts, max_new_tokens=12, chunk=30, stop=stops)
+        found = generate(
+            model._host, block, prompts, Replies.alike(rows * len(prompts), 12), chunk=30, stop=stops
+        )
     for lane, prompt in enumerate(prompts):
         whole = torch.cat((context, prompt), dim=1)
         expected = plainly(model.model, whole, 12)
@@ -211,7 +215,7 @@ def test_a_reply_ends_at_every_end_token_that_the_model_names() -> None:
         plain = causal_model("llama", vocab_size=263, max_position_embeddings=4096, eos_token_id=0)
         plain.generation_config.eos_token_id = ends
         model = LongContextModel(plain, text_model().tokens)
-        ((found,),) = model.recollect(["Why?"], model.memorize("Because."), kind="span", max_new_tokens=20)
+        ((found,),) = model.recollect(asks(["Why?"], "span"), model.memorize("Because."), max_new_tokens=20)
         return model, found
 
     model, free = reply(None)
@@ -234,7 +238,7 @@ def test_a_models_own_prompts_are_used_whatever_the_language() -> None:
     memory = model.memorize("abc")
     assert memory.tokens == 3
     one, other = (
-        model.recollect(["?"], memory, kind="span", language=language, max_new_tokens=5)
+        model.recollect(asks(["?"], "span"), memory, language=language, max_new_tokens=5)
         for language in ("en", "zh")
     )
     assert one == other
