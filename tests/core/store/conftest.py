@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from memorag_core import Chunk, Document
-from memorag_core.store import StoredCorpus, save_store
+from memorag_core.store import StoredCorpus, StoredIndex, save_store
 
 MODEL = {"weights": "ab" * 32, "settings": {"ratio": 4, "window": 64}}
 
@@ -35,6 +35,9 @@ def corpus(text: str = "One clock. Two doctors.", *, vectors: bool = True, seed:
         fingerprint=MODEL,
         settings={"chunks": {"size": 400}},
         vectors=random_numbers.normal(size=(2, 5)).astype(np.float32) if vectors else None,
+        indexes={
+            "places": StoredIndex({"starts": np.arange(half, dtype=np.int32)}, {"format": 1, "size": half})
+        },
     )
 
 
@@ -44,7 +47,17 @@ def same(left: StoredCorpus, right: StoredCorpus) -> bool:
     alike = all(torch.equal(left.tensors[name], right.tensors[name]) for name in left.tensors)
     if left.vectors is not None and right.vectors is not None:
         alike = alike and np.array_equal(left.vectors, right.vectors)
-    return alike and replace(left, tensors={}, vectors=None) == replace(right, tensors={}, vectors=None)
+    if left.indexes.keys() != right.indexes.keys():
+        return False
+    for name, index in left.indexes.items():
+        other = right.indexes[name]
+        alike = alike and (index.header, index.arrays.keys()) == (other.header, other.arrays.keys())
+        alike = alike and all(
+            np.array_equal(array, other.arrays[one]) and array.dtype == other.arrays[one].dtype
+            for one, array in index.arrays.items()
+        )
+    rest, others = (replace(one, tensors={}, vectors=None, indexes={}) for one in (left, right))
+    return alike and rest == others
 
 
 def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

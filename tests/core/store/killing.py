@@ -47,8 +47,10 @@ def _write(said: Connection, make_change: Callable[[], Change], first: int, step
         said.send(repr(error))
 
 
-def _killed(make_change: Callable[[], Change], first: int, steps: int, seconds: float) -> int:
-    """The change that a writer was making when it was killed, so long after it began its first."""
+def _killed(
+    make_change: Callable[[], Change], first: int, steps: int, *, changes: int, seconds: float
+) -> int:
+    """The change that a writer was making when it was killed, so long after it began the last of some."""
     context = _context()
     told, said = context.Pipe(duplex=False)
     process = context.Process(target=_write, args=(said, make_change, first, steps), daemon=True)
@@ -56,7 +58,9 @@ def _killed(make_change: Callable[[], Change], first: int, steps: int, seconds: 
     said.close()
     begun: list[int | str] = []
     try:
-        assert told.poll(SECONDS), f"The writer said nothing for {SECONDS:g} seconds."
+        for _ in range(changes):
+            assert told.poll(SECONDS), f"The writer said nothing for {SECONDS:g} seconds."
+            begun.append(told.recv())
         time.sleep(seconds)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
@@ -81,14 +85,16 @@ def survived(
     kills: int,
     longest: float,
 ) -> Iterator[int]:
-    """Kill writers up to ``longest`` seconds after they began; gives each change that one was in.
+    """Kill writers in the first few changes they make; gives each change that one was in.
 
     ``make_change()`` is called in the writer (so it must pickle) and makes changes 0 to ``steps`` - 1 in
     turn; ``state(n)`` says whether the store is as change n leaves it.
     """
     moments, next_step = random.Random(7), 0
     for _ in range(kills):
-        step = _killed(make_change, next_step, steps, moments.uniform(0, longest))
+        step = _killed(
+            make_change, next_step, steps, changes=moments.randint(1, 3), seconds=moments.uniform(0, longest)
+        )
         after = state(step)
         assert after or state((step - 1) % steps)
         yield step

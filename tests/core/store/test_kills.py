@@ -81,7 +81,7 @@ def test_a_store_of_growing_tensors_survives_kills(tmp_path: Path) -> None:
         return same(load_store(folder, MODEL), grown(SIZES[step]))
 
     save_store(folder, grown(SIZES[-1]))
-    found = set(survived(partial(saving, folder), as_left_by, steps=STEPS, kills=KILLS // 2, longest=0.04))
+    found = set(survived(partial(saving, folder), as_left_by, steps=STEPS, kills=KILLS // 2, longest=0.02))
     save_store(folder, grown(SIZES[0]))
     assert files(folder) == named(folder)
     if KILLS >= 40:
@@ -109,7 +109,7 @@ def test_a_store_that_is_open_survives_kills_of_append_update_and_delete(tmp_pat
         return (loaded.documents, loaded.chunks, loaded.memory) == states[step]
 
     changes = survived(
-        partial(editing, folder), as_left_by, steps=STEPS, kills=KILLS - KILLS // 2, longest=0.12
+        partial(editing, folder), as_left_by, steps=STEPS, kills=KILLS - KILLS // 2, longest=0.05
     )
     kinds = {step % 3 for step in changes}
     if KILLS >= 40:
@@ -124,7 +124,7 @@ def test_a_store_that_is_replaced_survives_kills(tmp_path: Path) -> None:
         return same(load_store(folder, MODEL), TWO[step])
 
     kills = max(KILLS // 8, 1)
-    changes = survived(partial(replacing, folder), as_left_by, steps=2, kills=kills, longest=0.03)
+    changes = survived(partial(replacing, folder), as_left_by, steps=2, kills=kills, longest=0.01)
     assert len(list(changes)) == kills
     save_store(folder, TWO[1])
     assert files(folder) == named(folder)  # what the dead left is gone

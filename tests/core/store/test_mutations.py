@@ -57,6 +57,12 @@ def flip(folder: Path, chance: random.Random) -> None:
     file.write_bytes(content)
 
 
+def a_part(folder: Path, chance: random.Random, *among: str) -> str:
+    """One of these parts that the store has files of."""
+    files = json.loads((folder / "memorag.json").read_bytes())["files"]
+    return chance.choice([part for part in among if part in files])
+
+
 def swap(folder: Path, chance: random.Random) -> None:
     one, other = a_file(folder, chance), a_file(folder, chance)
     kept = one.read_bytes()
@@ -91,7 +97,7 @@ def other_kind(folder: Path, chance: random.Random) -> None:
 
 def rewritten_file(folder: Path, chance: random.Random) -> None:
     """Another content with name, size and hash set right."""
-    part = chance.choice(["documents", "chunks", "memory", "vectors"])
+    part = a_part(folder, chance, "documents", "chunks", "memory", "vectors", "indexes")
     content = bytearray(a_file(folder, chance, f"{part}-*").read_bytes())
     for _ in range(chance.randrange(1, 4)):
         content[chance.randrange(len(content))] = chance.randrange(256)
@@ -103,7 +109,9 @@ def rewritten_file(folder: Path, chance: random.Random) -> None:
 def huge_header(folder: Path, chance: random.Random) -> None:
     length = chance.choice([2**62, 2**40, 99_999_999, 2**31, 200])
     header = chance.choice([b"{}", b"{" * 150, b'{"a":' * 30, b"\xff" * 150])
-    replace_content(folder, chance.choice(["memory", "vectors"]), struct.pack("<Q", length) + header)
+    replace_content(
+        folder, a_part(folder, chance, "memory", "vectors", "indexes"), struct.pack("<Q", length) + header
+    )
 
 
 def huge_tensor(folder: Path, chance: random.Random) -> None:
@@ -113,19 +121,18 @@ def huge_tensor(folder: Path, chance: random.Random) -> None:
     name = chance.choice(["0.keys", "vectors", "ids"])
     header = json.dumps({name: tensor, "__metadata__": {"memorag": '{"framework": "torch"}'}}).encode()
     content = struct.pack("<Q", len(header)) + header + bytes(16)
-    replace_content(folder, chance.choice(["memory", "vectors"]), content)
+    replace_content(folder, a_part(folder, chance, "memory", "vectors", "indexes"), content)
 
 
 def a_pickle(folder: Path, chance: random.Random) -> None:
-    replace_content(
-        folder, chance.choice(["memory", "vectors", "documents"]), pickle.dumps(Trap(folder.parent / "ran"))
-    )
+    part = a_part(folder, chance, "memory", "vectors", "indexes", "documents")
+    replace_content(folder, part, pickle.dumps(Trap(folder.parent / "ran")))
 
 
 def path_outside(folder: Path, chance: random.Random) -> None:
     plain = "documents-0123456789abcdef.jsonl"
     name = chance.choice(["../x.jsonl", "/etc/passwd", "..", f"a/{plain}", f"{plain}\n", f"../{plain}"])
-    part = chance.choice(["documents", "chunks", "memory", "vectors"])
+    part = a_part(folder, chance, "documents", "chunks", "memory", "vectors", "indexes")
     rewrite_manifest(folder, lambda manifest: chance.choice(manifest["files"][part]).update(name=name))
 
 

@@ -19,7 +19,7 @@ from tests.core.store.conftest import MODEL, corpus, replace_content, rewrite_ma
 
 def test_a_changed_byte_anywhere_in_any_file_is_refused(saved: Path) -> None:
     files = [file for file in saved.iterdir() if file.suffix in {".json", ".jsonl", ".safetensors"}]
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files:
         content = file.read_bytes()
         for place in {*range(0, len(content), 7), len(content) - 1}:
@@ -37,7 +37,7 @@ def test_a_file_that_is_not_the_one_that_was_saved_is_refused(
     saved: Path, tmp_path: Path, damage: str
 ) -> None:
     save_store(tmp_path / "other", corpus("Another text of another town."))
-    for part in ("documents", "chunks", "memory", "vectors"):
+    for part in ("documents", "chunks", "memory", "vectors", "indexes"):
         broken = tmp_path / part
         shutil.copytree(saved, broken)
         file = broken / read_manifest(broken).files[part][0].name
@@ -102,7 +102,7 @@ class _Trap:
         return os.mkdir, ("opened-a-pickle",)
 
 
-@pytest.mark.parametrize("part", ["memory", "vectors"])
+@pytest.mark.parametrize("part", ["memory", "vectors", "indexes"])
 def test_a_pickle_in_place_of_tensors_is_refused_and_never_run(
     saved: Path, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

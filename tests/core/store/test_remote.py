@@ -208,7 +208,7 @@ def test_files_are_kept_in_the_users_cache_unless_told_otherwise(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
     save_store(ADDRESS, corpus())
     load_store(ADDRESS, MODEL)
-    assert len(cached(tmp_path / "users" / "memorag")) == 4
+    assert len(cached(tmp_path / "users" / "memorag")) == 5
 
 
 def test_an_open_store_works_behind_an_address(cache: Path) -> None:
