@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from memorag_core.attending import Attended, attend
 from memorag_core.beacon.cache import KeyValues
 
 QUERY_ROWS = 512
@@ -25,7 +26,7 @@ QUERY_ROWS = 512
 
 MASK_LIMIT = 1 << 27
 SCORE_LIMIT = 1 << 24
-"""Elements of a mask, and of the scores, that are held at once."""
+"""Elements of a mask, and of the scores of what is not slots, that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class SharedPass:
     """A run of askers over a memory that all of them share and none of them copies or changes.
 
     A row of the run is one asker of one row of the memory: rows count lane by lane, within a lane part by
-    part. Scores against what is shared are one product for all lanes; scores against the own columns are row
-    by row; one softmax goes over both.
+    part. All lanes attend to the slots in one product, to the own columns row by row; the two are merged by
+    their log-sum-exps.
 
     Attributes:
         raw: raw tokens at the head of the flat sequence.
@@ -113,51 +114,69 @@ class SharedPass:
         own_values = self.own.values[layer, :, :, :stop]
         own_keys[:, :, self.start :] = key
         own_values[:, :, self.start :] = value
-        heads = key.shape[1]
-        grouped = (query * scaling).unflatten(1, (heads, -1))  # [rows, H, G, N, D]
-        scores_each = (
-            self.slots.rows * self.lanes * query.shape[1] * (self.slots.length + self.window.length + stop)
-        )
-        entries = max(1, min(query.shape[2], SCORE_LIMIT // scores_each))
+        near = self.slots.rows * self.lanes * query.shape[1] * (self.window.length + stop)
+        entries = max(1, min(query.shape[2], SCORE_LIMIT // near))
         pieces = [
-            self._attend_some(layer, grouped[:, :, :, at : at + entries], own_keys, own_values, at)
+            self._attend_some(layer, query[:, :, at : at + entries], own_keys, own_values, scaling, at)
             for at in range(0, query.shape[2], entries)
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
     def _attend_some(
-        self, layer: int, grouped: Tensor, own_keys: Tensor, own_values: Tensor, first: int
+        self, layer: int, query: Tensor, own_keys: Tensor, own_values: Tensor, scaling: float, first: int
     ) -> Tensor:
-        rows, heads, groups, count, size = grouped.shape
-        # [rows, H, G N, D] against the own columns
-        flat = grouped.reshape(rows, heads, groups * count, size)
-        own = self._spread(torch.matmul(flat, own_keys.transpose(2, 3)))  # [B, H, R, G N, own]
-        shared = self._spread(flat).flatten(2, 3).flatten(0, 1)  # [B H, R G N, D]
-        pieces = [
-            torch.bmm(shared, part.keys[layer].flatten(0, 1).transpose(1, 2)).view(
-                *own.shape[:4], part.length
-            )
-            for part in (self.slots, self.window)
-            if part.length
-        ]
-        scores = torch.cat((*pieces, own), dim=-1)  # [B, H, R, G N, M + window + own]
-        if self.visible is not None:
-            hidden = ~self.visible[:, first : first + count]  # [R, N, window + own]
-            masked = scores[..., self.slots.length :].unflatten(3, (groups, count))
-            masked.masked_fill_(hidden[:, None], -torch.inf)
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+        count = query.shape[2]
+        grouped = query.unflatten(1, (own_keys.shape[1], -1)).flatten(2, 3)  # [rows, H, G N, D]
+        near = self._near(layer, grouped, own_keys, own_values, scaling, slice(first, first + count))
+        found = near.found
+        if self.slots.length:
+            spread = self._spread(grouped)  # [B, H, R, G N, D]
+            keys, values = self.slots.keys[layer], self.slots.values[layer]
+            far = attend(spread.flatten(2, 3), keys, values, scaling=scaling)
+            weight = self._gather(far.weight.view(*spread.shape[:4], 1))[..., 0]
+            share = torch.sigmoid(near.weight - weight)  # of the near ones: both sums are finite
+            found = torch.lerp(self._gather(far.found.view(spread.shape)), found, share[..., None])
+        by_entry = found.unflatten(2, (-1, count)).permute(0, 3, 1, 2, 4)  # [rows, N, H, G, D]
+        return cast(Tensor, by_entry.flatten(2, 3).to(query.dtype))
 
-        start = self.slots.length + self.window.length
-        attended = torch.matmul(self._gather(weights[..., start:]), own_values)  # [rows, H, G N, D]
-        at = 0
-        for part in (self.slots, self.window):
-            if part.length:
-                flat_weights = weights[..., at : at + part.length].flatten(2, 3).flatten(0, 1)
-                found = torch.bmm(flat_weights, part.values[layer].flatten(0, 1))  # [B H, R G N, D]
-                attended += self._gather(found.view(*weights.shape[:4], size))
-                at += part.length
-        by_entry = attended.unflatten(2, (groups, count)).permute(0, 3, 1, 2, 4)  # [rows, N, H, G, D]
-        return cast(Tensor, by_entry.flatten(2, 3))
+    def _near(
+        self,
+        layer: int,
+        grouped: Tensor,
+        own_keys: Tensor,
+        own_values: Tensor,
+        scaling: float,
+        entries: slice,
+    ) -> Attended:
+        """The own columns, and the window that all lanes share: [rows, H, G N, D]."""
+        scores = torch.matmul(grouped, own_keys.transpose(2, 3))
+        window = self.window.length
+        if window:
+            spread = self._spread(grouped)
+            shared = torch.matmul(
+                spread.flatten(2, 3), self.window.keys[layer].transpose(2, 3)
+            )  # [B, H, R G N, window]
+            scores = torch.cat((self._gather(shared.view(*spread.shape[:4], window)), scores), dim=-1)
+        scores = scores.float().mul_(scaling)
+        if self.visible is not None:
+            hidden = ~self.visible[:, entries]  # [R or 1, N, window + own]
+            if len(hidden) > 1:
+                hidden = hidden[self._lanes(hidden.device)]
+            scores.unflatten(2, (-1, hidden.shape[1])).masked_fill_(hidden[:, None, None], -torch.inf)
+        weight = scores.logsumexp(dim=-1)  # every entry sees itself, so it is finite
+        shares = scores.softmax(dim=-1).to(own_values.dtype)
+        found = torch.matmul(shares[..., window:], own_values).float()
+        if window:
+            spread = self._spread(shares[..., :window]).flatten(2, 3)  # [B, H, R G N, window]
+            seen = torch.matmul(spread, self.window.values[layer]).float()
+            found += self._gather(seen.view(*seen.shape[:2], self.lanes, -1, seen.shape[-1]))
+        return Attended(found, weight)
+
+    def _lanes(self, device: torch.device) -> Tensor:
+        """The lane of each row."""
+        parts = self.slots.rows
+        cells = torch.arange(self.lanes * parts, device=device) if self.cells is None else self.cells
+        return cells // parts
 
     def _spread(self, rows: Tensor) -> Tensor:
         """[rows, H, X, Y] -> [B, H, R, X, Y], zeros where a lane lacks a part."""

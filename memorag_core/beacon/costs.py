@@ -270,11 +270,11 @@ class BeaconCosts:
         columns = 2 * REQUEST + self.reply
         written = request + self.reply + -(-self.reply // ratio)
         own = self.entry * rows * (columns if written <= columns else 3 * columns)
-        seen = stream.slots + stream.entries + columns
-        one_entry = rows * self.heads * seen
-        scores = max(one_entry, min(one_entry * request, SCORE_LIMIT))
-        # Pieces, all of them side by side, and the softmax in float32, which half precision is copied into.
-        each = 2 * self.itemsize + 4 + (4 if self.itemsize < 4 else 0)
+        # Scores of what is not slots: of the request among itself, then of each token with all before it.
+        query = rows * self.heads
+        asked = query * request * (stream.entries + request)
+        scores = max(min(asked, SCORE_LIMIT), query * (stream.entries + written))
+        each = self.itemsize + 8  # in float32 from half precision, and their softmax
         number = rows * request * self.itemsize
         layer = number * (HIDDEN_MLP * self.hidden + max(3 * self.intermediate, 4 * self.heads * self.size))
         logits = rows * self.vocabulary * (self.itemsize + 4)

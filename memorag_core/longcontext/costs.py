@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from memorag_core.attending import SCORE_LIMIT
 from memorag_core.cut import Cut
 from memorag_core.errors import UnsupportedModelError
 from memorag_core.local import ASKED_BYTES, ASKED_ROWS
-from memorag_core.longcontext.attention import SCORE_LIMIT
 from memorag_core.longcontext.layout import LayerShape, Layout
 from memorag_core.longcontext.model import (
     CHUNK,

@@ -33,6 +33,7 @@ SHARED = frozenset(
         "language",
         "decoding",
         "local",
+        "attending",
         "grounding",
         "asks",
         "replies",

@@ -383,7 +383,7 @@ def test_a_text_that_does_not_fit_is_refused_before_anything_of_it_is_read(
     before = rag.memory
     text = "The keeper climbed the stair again. " * 4000
     room = plan_memory(model, model.tokens_of(text, before)).rows[0].needs
-    monkeypatch.setattr("memorag_core.plan.planning.available_memory", lambda _: room // 2)
+    monkeypatch.setattr("memorag_core.plan.planning.available_memory", lambda _: room // 4)
     with pytest.raises(MemoryBudgetError, match="ratio"):
         rag.memorize(text)
     assert rag.memory is before

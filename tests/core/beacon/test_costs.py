@@ -172,9 +172,8 @@ def test_asking_stays_below_its_plan() -> None:
     costs = costs_of(model)
     block = read_tokens(model, 8192, 4).blocks[0]
     prompts = [random_ids(1, REQUEST, seed=seed) for seed in range(4)]
-    found = peak_of(
-        lambda: generate(model._host, block, prompts, Replies.alike(len(prompts) * block.rows, 8))
-    )
+    replies = Replies.alike(len(prompts) * block.rows, costs.reply)
+    found = peak_of(lambda: generate(model._host, block, prompts, replies))
     planned = costs.asking(8192, 4, questions=4) - costs.memory(8192, 4)
     assert 0.5 * planned < found <= planned
 

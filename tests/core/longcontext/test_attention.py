@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.longcontext import attention
-from memorag_core.longcontext.attention import NOWHERE, Sight, attend
+from memorag_core import attending
+from memorag_core.attending import Sight, attend
+from memorag_core.longcontext.attention import NOWHERE
 
 
 def plainly(
@@ -54,8 +55,8 @@ def test_two_lots_in_tiles_merge_to_the_whole(
     places[0] = NOWHERE
     sight = Sight(torch.arange(rows) + keys - rows, places, window) if masked else None
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(attention, "SCORE_LIMIT", limit)
-        patched.setattr(attention, "KEY_TILE", 4)
+        patched.setattr(attending, "SCORE_LIMIT", limit)
+        patched.setattr(attending, "KEY_TILE", 4)
         lots = []
         for some in (slice(0, cut), slice(cut, keys)):
             if len(places[some]):
@@ -73,9 +74,9 @@ def test_two_lots_in_tiles_merge_to_the_whole(
 
 def test_the_kernel_is_there_on_a_cpu_and_does_what_tiles_do() -> None:
     for dtype in (torch.float32, torch.bfloat16):
-        assert attention._has_kernel("cpu", dtype, 64)
-    assert not attention._has_kernel("cpu", torch.float64, 64)
-    assert not attention._has_kernel("mps", torch.float32, 64)
+        assert attending.has_kernel("cpu", dtype, 64)
+    assert not attending.has_kernel("cpu", torch.float64, 64)
+    assert not attending.has_kernel("mps", torch.float32, 64)
     query, key, value = (torch.randn(1, 2, 9, 16) for _ in range(3))
     by_kernel = attend(query, key, value, scaling=0.2)
     everyone = Sight(torch.full((9,), 9), torch.arange(9), None)
