@@ -21,6 +21,9 @@ from torch import Tensor
 SCORE_LIMIT = 1 << 22
 """Scores that are held at once, where no kernel does without."""
 
+LEAST_LOT = 2048
+"""Keys of a lot at least, where keys are cut for the sake of threads."""
+
 KEY_TILE = 512
 """Keys of a tile at least, if there are that many: shorter products are slow."""
 
@@ -86,7 +89,12 @@ def attend(
         sight: who sees whom; None for all.
     """
     if sight is None and softcap is None and has_kernel(query.device.type, query.dtype, query.shape[-1]):
-        return kernel(query, key, value, scaling, causal=False)
+        lots = _lots(query, key)
+        return (
+            kernel(query, key, value, scaling, causal=False)
+            if lots == 1
+            else _side_by_side(query, key, value, scaling, lots)
+        )
     batch = query.shape[0] * query.shape[1]
     rows = max(1, min(query.shape[2], SCORE_LIMIT // (batch * min(key.shape[2], KEY_TILE))))
     columns = max(1, SCORE_LIMIT // (batch * rows))
@@ -124,6 +132,32 @@ def _tile(
     weight = scores.logsumexp(dim=-1)
     shares = scores.sub_(weight.masked_fill(weight == -torch.inf, 0)[..., None]).exp_()
     return Attended(torch.matmul(shares.to(value.dtype), value[:, :, columns]).float(), weight)
+
+
+def _lots(query: Tensor, key: Tensor) -> int:
+    """Into how many lots keys are cut: as many as it takes to keep all threads busy with one row of few heads.
+
+    Kernels on a CPU share out rows, heads and queries; a single asker of a long memory has few of them.
+    """
+    rows, heads, keys, _ = key.shape
+    if query.device.type != "cpu" or rows > 1:
+        return 1
+    return max(1, min(-(-torch.get_num_threads() // heads), keys // LEAST_LOT))
+
+
+def _side_by_side(query: Tensor, key: Tensor, value: Tensor, scaling: float, lots: int) -> Attended:
+    """One row of keys, cut into lots that are attended to as if they were heads: nothing is copied."""
+    size = key.shape[2] // lots
+    cut = lots * size
+    asked = query[0][:, None].expand(-1, lots, -1, -1)  # [H, lots, X, D]
+    one, other = (part[0, :, :cut].unflatten(1, (lots, size)) for part in (key, value))
+    found = kernel(asked, one, other, scaling, causal=False)
+    weight = found.weight.logsumexp(dim=1)
+    shares = (found.weight - weight[:, None]).exp()[..., None]
+    whole = Attended((found.found * shares).sum(dim=1)[None], weight[None])
+    if cut == key.shape[2]:
+        return whole
+    return whole.merged(kernel(query, key[:, :, cut:], value[:, :, cut:], scaling, causal=False))
 
 
 # Kernels that give the log-sum-exp beside the mean and hold no scores. They stand behind torch's public

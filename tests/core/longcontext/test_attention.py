@@ -83,3 +83,23 @@ def test_the_kernel_is_there_on_a_cpu_and_does_what_tiles_do() -> None:
     by_tiles = attend(query, key, value, scaling=0.2, sight=everyone)
     assert torch.allclose(by_kernel.found, by_tiles.found, atol=1e-5)
     assert torch.allclose(by_kernel.weight, by_tiles.weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 4])
+@pytest.mark.parametrize("keys", [4095, 4096, 8195])
+def test_keys_that_are_shared_out_to_threads_are_attended_to_as_one(threads: int, keys: int) -> None:
+    draw = torch.Generator().manual_seed(keys)
+    query = torch.randn(1, 2, 3, 16, generator=draw)
+    room = torch.randn(2, 1, 2, keys + 50, 16, generator=draw)  # a memory is a view of what it may grow into
+    key, value = (part[:, :, :keys] for part in room)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert attending._lots(query, key) == min(-(-threads // 2), keys // 2048)
+        found = attend(query, key, value, scaling=0.25)
+    finally:
+        torch.set_num_threads(before)
+    everyone = slice(None)
+    expected = attending._tile(query, key, value, everyone, everyone, 0.25, None, None)
+    assert torch.allclose(found.found, expected.found, atol=1e-5)
+    assert torch.allclose(found.weight, expected.weight, atol=1e-5)
