@@ -87,19 +87,25 @@ class Run:
 
     def _recollection(self, asked: Asked, reply: Generated) -> Recollection:
         score = reply.score + reply.something
-        babble = self._least is not None and score < self._least
-        spans = _spans(asked.constraint, reply) if asked.constraint is not None else None
-        text = self._tokens.decode(reply.ids)
-        if babble:
-            text, spans, withheld = "", () if spans is not None else None, text
-        else:
-            withheld = ""
-        return Recollection(text, score, asked.part, len(reply.ids), reply.finished, spans, withheld)
+        if asked.constraint is not None:
+            spans = _spans(asked.constraint, reply)
+            believed = tuple(span for span in spans if self._believes(span.score))
+            doubted = "\n".join(span.text for span in spans if not self._believes(span.score))
+            text = self._tokens.decode(reply.ids) if believed else ""
+            return Recollection(text, score, asked.part, len(reply.ids), reply.finished, believed, doubted)
+        text, withheld = self._tokens.decode(reply.ids), ""
+        if not self._believes(score):
+            text, withheld = "", text
+        return Recollection(text, score, asked.part, len(reply.ids), reply.finished, None, withheld)
+
+    def _believes(self, score: float) -> bool:
+        return self._least is None or score >= self._least
 
 
 def _spans(constraint: SpanConstraint, reply: Generated) -> tuple[Span, ...]:
+    """The lines of a reply, each with a score of its own: what was forced on one says nothing of others."""
     return tuple(
-        Span(line.text, line.place, _mean(reply.probabilities[line.first : line.last]))
+        Span(line.text, line.place, _mean(reply.probabilities[line.first : line.last]) + reply.something)
         for line in constraint.spans()
     )
 

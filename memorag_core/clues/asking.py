@@ -108,7 +108,7 @@ def clues_of(said: Recollection, kind: ClueKind, question: str) -> tuple[list[Cl
         question: What was asked.
     """
     if said.spans is not None:
-        spans = [Clue(span.text, kind, said.score, said.part, span.place, 1.0) for span in said.spans]
+        spans = [Clue(span.text, kind, span.score, said.part, span.place, 1.0) for span in said.spans]
         return spans, []
     found = read_clues(said.text, kind=kind, question=question, finished=said.finished)
     clues = [Clue(text, kind, said.score, said.part) for text in found.kept]
@@ -148,12 +148,15 @@ def _needless(clue: Clue, earlier: Sequence[str], own: Sequence[str], per_kind: 
 def _by_score(
     recollections: Iterable[Recollection], kind: ClueKind, question: str, dropped: list[DroppedClue]
 ) -> Iterator[Clue]:
+    found: list[Clue] = []
     for said in sorted(recollections, key=_place):
         clues, gone = clues_of(said, kind, question)
         dropped += gone
         if said.withheld:
             dropped.append(DroppedClue(said.withheld, kind, "the model hardly believes it", said.part))
-        yield from clues
+        found += clues
+    # Spans have scores of their own.
+    yield from sorted(found, key=lambda clue: inf if isnan(clue.score) else -clue.score)
 
 
 def _place(said: Recollection) -> tuple[float, int, str]:

@@ -14,7 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,7 +24,18 @@ from memorag_core import BeaconModel, ClueSettings, InputError, MemoRAGError, Re
 from memorag_core.config import Expansion
 from memorag_core.evaluation.asking import ClueFile, Recalled, recall_clues
 from memorag_core.evaluation.datasets import load_dataset
-from memorag_core.evaluation.evidence import EvidenceScore, Fusion, compare, measure
+from memorag_core.evaluation.evidence import (
+    VARIANTS,
+    EvidenceScore,
+    Fusion,
+    Inventions,
+    Values,
+    Variant,
+    check,
+    compare,
+    inventions,
+    measure,
+)
 from memorag_core.evaluation.metrics import Estimate
 from memorag_core.evaluation.recall import (
     RecallScore,
@@ -42,10 +53,12 @@ from memorag_core.records import ClueKind
 from memorag_core.training.worlds import Split
 
 TUNING_SETS = ("xquad_en", "qmsum_train")
-REPORTED_SETS = ("fairytaleqa", "loogle_sample")
+REPORTED_SETS = ("fairytaleqa", "loogle_sample", "qmsum_val")
 KINDS: tuple[ClueKind, ...] = ("span", "query", "answer")
 KIND_FIELDS = {"fairytaleqa": "explicit", "loogle_sample": "dependency"}
 """The field of a set's questions that says what sort of question it is."""
+SHOWN = ("free - question", "checked - question", "grounded - free", "checked - free")
+"""The differences that are printed; the record has all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,43 +174,75 @@ def _evidence(options: argparse.Namespace) -> dict[str, Any]:
     if not suites:
         raise InputError("There is nothing to measure on; give --worlds a number, or name --sets.")
     kept = ClueFile(options.clues or (options.out and options.out.with_suffix(".clues.jsonl")))
-    clue_settings = ClueSettings(kinds=tuple(options.kinds), per_kind=options.per_kind)
-    recalled = {suite.name: recall_clues(model, suite, settings=clue_settings, kept=kept) for suite in suites}
     about = {
         "device": str(model.model.device),
         "ratio": model.ratio,
         "capacity": model.capacity,
-        "clue_settings": clue_settings,
+        "clue_settings": _clue_settings(options),
         "suites": [_about(suite) for suite in suites],
     }
     if options.tune:
-        return about | _tuned(options, suites, recalled)
+        recalled = {suite.name: _recalled(model, suite, options, kept, ["checked"]) for suite in suites}
+        return about | _tuned(options, suites, {name: one["checked"] for name, one in recalled.items()})
     fusion = _fusion(options)
     rows: list[EvidenceScore] = []
+    told: list[Inventions] = []
     for suite in suites:
-        emptied = recall_clues(model, suite, memory="emptied", settings=clue_settings, kept=kept)
-        alone = measure(suite, None, fusion)
-        found = measure(suite, recalled[suite.name], fusion)
-        control = measure(suite, emptied, fusion)
-        rows += compare(suite, alone, found, control, seed=options.seed)
-    heads = ["set", "kind", "questions", "measure", "question", "clues", "emptied", "gain", "over emptied"]
+        found = _recalled(model, suite, options, kept, options.variants)
+        values: dict[Variant, Values] = {
+            variant: measure(suite, found.get(variant), fusion) for variant in options.variants
+        }
+        invented = inventions(suite, found["free"]) if "free" in found else None
+        told += [invented] if invented else []
+        rows += compare(suite, values, invented=invented.questions if invented else (), seed=options.seed)
+    _print(f"fusion: {fusion}\n")
+    _print_evidence(rows, told)
+    return about | {
+        "fusion": fusion,
+        "rows": [asdict(row) for row in rows],
+        "free_spans": [
+            {"suite": one.suite, "spans": one.spans, "invented": one.invented, "share": one.share}
+            for one in told
+        ],
+    }
+
+
+def _recalled(
+    model: BeaconModel, suite: Suite, options: argparse.Namespace, kept: ClueFile, variants: Sequence[Variant]
+) -> dict[Variant, Recalled]:
+    """The clues of each variant but the question alone."""
+    settings = _clue_settings(options)
+    found: dict[Variant, Recalled] = {}
+    if "free" in variants:
+        free = replace(settings, grounded=False)
+        found["free"] = recall_clues(model, suite, settings=free, kept=kept)
+    if {"grounded", "checked"} & {*variants}:
+        found["grounded"] = recall_clues(model, suite, settings=settings, kept=kept)
+    if "checked" in variants:
+        found["checked"] = check(suite, found["grounded"], settings)
+    if "emptied" in variants:
+        found["emptied"] = recall_clues(model, suite, memory="emptied", settings=settings, kept=kept)
+    return found
+
+
+def _print_evidence(rows: Sequence[EvidenceScore], told: Sequence[Inventions]) -> None:
+    shown = [row for row in rows if not row.measure.startswith("coverage")]
+    variants, pairs = list(shown[0].means), [pair for pair in SHOWN if pair in shown[0].differences]
     lines = [
         [
             row.suite,
             row.kind,
             row.questions,
             row.measure,
-            row.question.mean,
-            row.clues.mean,
-            row.emptied and row.emptied.mean,
-            row.gain,
-            row.over_emptied,
+            *(row.means[variant].mean for variant in variants),
+            *(row.differences[pair] for pair in pairs),
         ]
-        for row in rows
-        if not row.measure.startswith("coverage")
+        for row in shown
     ]
-    _print(f"fusion: {fusion}\n\n{table(heads, lines)}")
-    return about | {"fusion": fusion, "rows": [asdict(row) for row in rows]}
+    _print(table(["set", "kind", "questions", "measure", *variants, *pairs], lines))
+    if told:
+        spans = [[one.suite, one.spans, one.invented, one.share] for one in told]
+        _print("\n" + table(["set", "free spans", "not in the text", "share"], spans))
 
 
 def _tuned(
@@ -237,6 +282,12 @@ def _about(suite: Suite) -> dict[str, Any]:
     }
 
 
+def _clue_settings(options: argparse.Namespace) -> ClueSettings:
+    settings = ClueSettings(kinds=tuple(options.kinds), per_kind=options.per_kind)
+    least = options.least_support
+    return settings if least is None else replace(settings, least_support=least)
+
+
 def _fusion(options: argparse.Namespace) -> Fusion:
     chosen: dict[str, Any] = {
         f"{kind}_weight": value
@@ -247,7 +298,7 @@ def _fusion(options: argparse.Namespace) -> Fusion:
         chosen["rrf_constant"] = options.constant
     if options.expansion is not None:
         chosen["expansion"] = options.expansion
-    for name in ("decay", "confidence"):
+    for name in ("decay", "confidence", "support"):
         if (value := getattr(options, name)) is not None:
             chosen[name] = value
     return Fusion(
@@ -311,7 +362,7 @@ def _parser() -> argparse.ArgumentParser:
     worlds.add_argument("--questions", type=int, default=6, help="of each kind on a document (%(default)s)")
 
     evidence = commands.add_parser(
-        "evidence", help="what clues find, beside the question alone and an emptied memory"
+        "evidence", help="what clues find: free, held to the text, checked; beside the question alone"
     )
     _common(evidence, _evidence)
     evidence.add_argument("--ratio", type=int, help="raw tokens to a memory slot (default: the model's own)")
@@ -332,11 +383,18 @@ def _parser() -> argparse.ArgumentParser:
     evidence.add_argument("--clues", type=Path, metavar="FILE", help="of kept clues (default: beside --out)")
     evidence.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     evidence.add_argument("--per-kind", type=int, default=3, help="clues kept of each kind (%(default)s)")
+    evidence.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="ways to search (all)"
+    )
+    evidence.add_argument("--least-support", type=float, help="what checked clues are dropped below")
     evidence.add_argument("--tune", action="store_true", help="try fusions on texts that are not reported")
     fusion = evidence.add_argument_group("fusion (default: the pipeline's settings)")
     fusion.add_argument("--expansion", choices=get_args(Expansion), help="what a clue asks")
     fusion.add_argument(
         "--confidence", type=float, help="the power of how sure the memory was of a clue; 0 leaves it out"
+    )
+    fusion.add_argument(
+        "--support", type=float, help="the power of the support of checked clues; 0 leaves it out"
     )
     fusion.add_argument("--decay", type=float, help="what each further clue weighs of the one before")
     fusion.add_argument("--constant", type=float, help="of reciprocal rank fusion")

@@ -9,31 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
 from memorag_core.beacon import BeaconModel
-from memorag_core.clues import generate_clues_batch
+from memorag_core.clues import recall
 from memorag_core.config import ClueSettings
 from memorag_core.errors import InputError
 from memorag_core.evaluation.emptied import MemoryState, emptied_memory
 from memorag_core.evaluation.suites import Suite
-from memorag_core.records import Clue
+from memorag_core.grounding import Passages
+from memorag_core.records import Clue, Place
 
 BATCH = 32
 """Questions asked, and written to the file of clues, at once."""
 
 _ASKED = ClueSettings()
+_CHECKING = ("least_support",)  # settings that come into play after the memory was asked
 
 
 class ClueFile:
     """Clues that were asked for, a JSON line for each question; a run that was broken off goes on from there.
 
-    A line is found again only by the same model, usage, ratio, parts, clue settings, text and question. How
-    clues are parsed is not part of that: delete the file when that code changes.
+    A line is found again only by the same model, usage, ratio, parts, text, question and settings of what is
+    asked. How clues are parsed is not part of that: delete the file when that code changes.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -43,7 +45,7 @@ class ClueFile:
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
                 try:
                     row = json.loads(line)
-                    clues = tuple(Clue(**clue) for clue in row["clues"])
+                    clues = tuple(_clue(clue) for clue in row["clues"])
                     self._kept[row["key"], row["question"]] = clues
                 except (ValueError, KeyError, TypeError) as error:
                     raise InputError(
@@ -84,24 +86,28 @@ def recall_clues(
         model: reads and is asked.
         suite: documents and questions.
         memory: of what was read, or emptied.
-        settings: which clues are asked for, and how many of each kind are kept.
+        settings: which clues are asked for, how many of each kind are kept, and whether spans are held to the
+            text. An emptied memory, the control, is asked free: what holds a span to a text tells of it.
         kept: clues from earlier runs; what is asked now is added.
     """
     kept = kept if kept is not None else ClueFile(None)
     empty = emptied_memory(model) if memory == "emptied" else None
+    settings = settings if empty is None else replace(settings, grounded=False)
     recalled: dict[tuple[str, str], tuple[Clue, ...]] = {}
     total = sum(1 for _ in suite.cases)
-    with tqdm(total=total, desc=f"{suite.name}, {memory}", unit=" questions", disable=None) as bar:
+    name = "emptied" if empty is not None else "grounded" if settings.grounded else "free"
+    with tqdm(total=total, desc=f"{suite.name}, {name}", unit=" questions", disable=None) as bar:
         for asked in suite.documents:
             key = _key(model, settings, asked.document.text if empty is None else None)
             questions = list(dict.fromkeys(case.question for case in asked.cases))
             missing = [question for question in questions if kept.get(key, question) is None]
             if missing:
                 held = empty or model.memorize(asked.document, progress=False)
+                passages = Passages.build([asked.document]) if settings.grounded else None
                 for first in range(0, len(missing), BATCH):
                     some = missing[first : first + BATCH]
-                    found = generate_clues_batch(some, held, model=model, settings=settings)
-                    kept.add(key, dict(zip(some, found, strict=True)))
+                    said = recall(some, held, model=model, settings=settings, passages=passages)
+                    kept.add(key, {one.question: one.clues for one in said})
                     bar.update(len(some))
             for question in questions:
                 recalled[asked.document.id, question] = kept.get(key, question) or ()
@@ -115,7 +121,12 @@ def _key(model: BeaconModel, settings: ClueSettings, text: str | None) -> str:
         "usage": repr(model.usage),
         "ratio": model.ratio,
         "capacity": model.capacity,
-        "clues": asdict(settings),
+        "clues": {name: value for name, value in asdict(settings).items() if name not in _CHECKING},
         "text": text,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _clue(row: Mapping[str, Any]) -> Clue:
+    place = Place(**row["place"]) if row.get("place") else None
+    return Clue(**{**row, "place": place})

@@ -1,16 +1,18 @@
 """Evidence recall: what clues from memory do for BM25, beside the question alone and an emptied memory.
 
 In: a suite, the clues for its questions, a way to join the rankings. Out: for each question what the best k
-chunks hold, and the means with their paired differences. Knows no memory model.
+chunks hold, the means with their paired differences, and how many spans are not in the text. Knows no memory
+model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from memorag_core.config import RetrievalSettings
+from memorag_core.checking import check_clues
+from memorag_core.config import ClueSettings, RetrievalSettings
 from memorag_core.evaluation.asking import Recalled
 from memorag_core.evaluation.metrics import (
     Estimate,
@@ -24,7 +26,10 @@ from memorag_core.evaluation.metrics import (
 )
 from memorag_core.evaluation.suites import Case, Suite
 from memorag_core.evaluation.worlds import kind_groups
-from memorag_core.records import CLUE_KINDS, Chunk, Clue, ClueKind
+from memorag_core.grounding import Passages
+from memorag_core.records import CLUE_KINDS, Chunk, Clue, ClueKind, Recall
+
+_CHECKED = ClueSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Fusion:
         weights = ", ".join(f"{kind} {self.settings.weight(kind):g}" for kind in asking)
         return (
             f"{self.settings.expansion}, {weights}, decay {self.settings.decay:g}, constant "
-            f"{self.settings.rrf_constant:g}, confidence {self.settings.confidence:g}"
+            f"{self.settings.rrf_constant:g}, confidence {self.settings.confidence:g}, support "
+            f"{self.settings.support:g}"
         )
 
 
@@ -99,76 +105,171 @@ def _home(chunks: Sequence[Chunk], span: Span) -> str:
     return max(chunks, key=lambda chunk: overlap((chunk.start, chunk.end), span)).id
 
 
+# --- checking -----------------------------------------------------------------------------------------------
+
+
+def check(suite: Suite, recalled: Recalled, settings: ClueSettings = _CHECKED) -> Recalled:
+    """Hold the clues of every question against its document, as the pipeline does.
+
+    Args:
+        suite: documents and questions.
+        recalled: the clues.
+        settings: below which support a clue is dropped.
+    """
+    checked: dict[tuple[str, str], tuple[Clue, ...]] = {}
+    for asked in suite.documents:
+        questions = list(dict.fromkeys(case.question for case in asked.cases))
+        found = check_clues(
+            [Recall(question, recalled[asked.document.id, question]) for question in questions],
+            passages=Passages.build([asked.document]),
+            support=asked.index.support,
+            settings=settings,
+        )
+        checked |= {(asked.document.id, one.question): one.clues for one in found}
+    return checked
+
+
+@dataclass(frozen=True, slots=True)
+class Inventions:
+    """How many recalled spans do not stand in the text, white space aside.
+
+    Attributes:
+        suite: where it was measured.
+        spans: all of them.
+        invented: those that do not.
+        questions: with an invented span, by id of the document and question.
+    """
+
+    suite: str
+    spans: int
+    invented: int
+    questions: frozenset[tuple[str, str]]
+
+    @property
+    def share(self) -> float | None:
+        """Invented spans among all; None where there are no spans."""
+        return self.invented / self.spans if self.spans else None
+
+
+def inventions(suite: Suite, recalled: Recalled) -> Inventions:
+    """Look every span up in the document that it was recalled from.
+
+    Args:
+        suite: documents and questions.
+        recalled: the clues; those of other kinds are not looked at.
+    """
+    spans = invented = 0
+    questions: set[tuple[str, str]] = set()
+    for asked in suite.documents:
+        passages = Passages.build([asked.document])
+        for key in dict.fromkeys((asked.document.id, case.question) for case in asked.cases):
+            texts = [clue.text for clue in recalled[key] if clue.kind == "span"]
+            missing = [text for text in texts if passages.find(text) is None]
+            spans += len(texts)
+            invented += len(missing)
+            if missing:
+                questions.add(key)
+    return Inventions(suite.name, spans, invented, frozenset(questions))
+
+
 # --- comparing ----------------------------------------------------------------------------------------------
+
+Variant: TypeAlias = Literal["question", "free", "grounded", "checked", "emptied"]
+"""How is searched: with the question alone; with clues of which spans are free, or held to the text, or held
+and then checked against it; with those of an emptied memory."""
+
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+COMPARED: tuple[tuple[Variant, Variant], ...] = (
+    ("free", "question"),
+    ("grounded", "question"),
+    ("checked", "question"),
+    ("grounded", "free"),
+    ("checked", "free"),
+    ("checked", "grounded"),
+    ("free", "emptied"),
+    ("checked", "emptied"),
+)
+"""What is compared with what, where both were measured."""
+
+INVENTED = "invented"
+"""The kind of all questions for which a free span does not stand in the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceScore:
-    """One measure of one kind of question, by three ways to search.
+    """One measure of one kind of question, by several ways to search.
 
     Attributes:
         suite: where it was measured.
-        kind: of the questions; "one_hop" is all implicit ones that one sentence answers, "all" all of them.
+        kind: of the questions; "one_hop" is all implicit ones that one sentence answers, "all" all of them,
+            "invented" those for which a free span does not stand in the text.
         measure: such as "recall@1".
         questions: how many.
-        question: the question alone.
-        clues: with clues of the memory.
-        emptied: with clues of the emptied memory; None where it was not asked.
-        gain: clues less question, paired.
-        over_emptied: clues less emptied, paired.
+        means: of each variant.
+        differences: by names such as "grounded - free", paired question by question.
     """
 
     suite: str
     kind: str
     measure: str
     questions: int
-    question: Estimate
-    clues: Estimate
-    emptied: Estimate | None
-    gain: Estimate
-    over_emptied: Estimate | None
+    means: Mapping[Variant, Estimate]
+    differences: Mapping[str, Estimate]
 
 
 def compare(
-    suite: Suite, question: Values, clues: Values, emptied: Values | None = None, *, seed: int = 0
+    suite: Suite,
+    values: Mapping[Variant, Values],
+    *,
+    invented: Collection[tuple[str, str]] = (),
+    seed: int = 0,
 ) -> tuple[EvidenceScore, ...]:
-    """Put the three ways to search side by side, with intervals over documents.
+    """Put ways to search side by side, with intervals over documents.
 
     Args:
         suite: what was measured on.
-        question: from ``measure`` without clues.
-        clues: from ``measure`` with the memory's clues.
-        emptied: from ``measure`` with the emptied memory's clues.
+        values: from ``measure``, with the clues of each variant.
+        invented: the questions with an invented span, as ``inventions`` gives them.
         seed: of the bootstrap.
     """
     cases = list(suite.cases)
-    scores = []
-    for kind, wanted in kind_groups([case.kind for _, case in cases]).items():
-        places = [place for place, (_, case) in enumerate(cases) if case.kind in wanted]
-        documents = [cases[place][0] for place in places]
-        for name in question[0] if question else ():
-            columns = [
-                [column[place][name] for place in places] if column is not None else None
-                for column in (question, clues, emptied)
-            ]
-            asked, found, control = columns
-            assert asked is not None
-            assert found is not None
-            scores.append(
-                EvidenceScore(
-                    suite=suite.name,
-                    kind=kind,
-                    measure=name,
-                    questions=len(places),
-                    question=estimate(asked, documents, seed=seed),
-                    clues=estimate(found, documents, seed=seed),
-                    emptied=estimate(control, documents, seed=seed) if control is not None else None,
-                    gain=paired_difference(found, asked, documents, seed=seed),
-                    over_emptied=(
-                        paired_difference(found, control, documents, seed=seed)
-                        if control is not None
-                        else None
-                    ),
-                )
-            )
-    return tuple(scores)
+    groups = {
+        kind: [place for place, (_, case) in enumerate(cases) if case.kind in wanted]
+        for kind, wanted in kind_groups([case.kind for _, case in cases]).items()
+    }
+    groups[INVENTED] = [
+        place for place, (document, case) in enumerate(cases) if (document, case.question) in invented
+    ]
+    names = next(iter(next(iter(values.values()))), {})
+    return tuple(
+        _score(suite, kind, name, places, values, seed)
+        for kind, places in groups.items()
+        if places
+        for name in names
+    )
+
+
+def _score(
+    suite: Suite,
+    kind: str,
+    name: str,
+    places: Sequence[int],
+    values: Mapping[Variant, Values],
+    seed: int,
+) -> EvidenceScore:
+    cases = list(suite.cases)
+    documents = [cases[place][0] for place in places]
+    columns = {variant: [own[place][name] for place in places] for variant, own in values.items()}
+    return EvidenceScore(
+        suite=suite.name,
+        kind=kind,
+        measure=name,
+        questions=len(places),
+        means={variant: estimate(column, documents, seed=seed) for variant, column in columns.items()},
+        differences={
+            f"{one} - {other}": paired_difference(columns[one], columns[other], documents, seed=seed)
+            for one, other in COMPARED
+            if one in columns and other in columns
+        },
+    )

@@ -135,9 +135,11 @@ def test_what_becomes_no_clue_is_listed_with_its_reason() -> None:
 
 def test_a_reply_that_was_held_to_the_corpus_is_taken_as_it_is() -> None:
     spans = (Span("1. What?", Place("a", 0, 8), -0.5), Span("Sure!", Place("a", 9, 14), -0.1))
-    held = Recollection("1. What?\nSure!", -0.2, 3, spans=spans)
+    held = Recollection("1. What?\nSure!", -0.2, 3, spans=spans, withheld="No.")
     (found,) = recall(["What?"], None, model=Scripted({"span": [held]}), settings=ClueSettings())
-    assert found.clues == tuple(Clue(one.text, "span", -0.2, 3, one.place, 1.0) for one in spans)
+    by_score = spans[::-1]  # each line has a score of its own
+    assert found.clues == tuple(Clue(one.text, "span", one.score, 3, one.place, 1.0) for one in by_score)
+    assert [gone.text for gone in found.dropped] == ["No."]
 
 
 def test_no_questions_are_no_work() -> None:

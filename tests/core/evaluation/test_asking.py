@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from memorag_core import BeaconModel, ClueKind, ClueSettings, Document, InputError, Recollection
+from memorag_core import Ask, BeaconModel, ClueSettings, Document, InputError, Recollection
 from memorag_core.beacon import BeaconMemory, load_checkpoint
 from memorag_core.evaluation.asking import ClueFile, recall_clues
 from memorag_core.evaluation.datasets import Dataset, Query
@@ -21,18 +23,12 @@ class CountingModel(BeaconModel):
 
     def recollect(
         self,
-        questions: Sequence[str],
+        asks: Sequence[Ask],
         memory: BeaconMemory | None,
-        *,
-        kind: ClueKind,
-        language: str | None = None,
-        max_new_tokens: int | None = None,
-        parts: Sequence[Collection[int] | None] | None = None,
+        **how: Any,
     ) -> tuple[tuple[Recollection, ...], ...]:
-        self.asked += len(questions)
-        return super().recollect(
-            questions, memory, kind=kind, language=language, max_new_tokens=max_new_tokens, parts=parts
-        )
+        self.asked += len(asks)
+        return super().recollect(asks, memory, **how)
 
 
 def counting(checkpoint: Path, *, ratio: int | None = None) -> CountingModel:
@@ -77,6 +73,28 @@ def test_another_ratio_other_settings_or_another_text_are_asked_anew(
     ):
         recall_clues(model, suite, settings=settings, kept=ClueFile(path))
         assert model.asked
+
+
+def test_spans_are_held_to_the_text_unless_free_ones_or_an_emptied_memory_are_asked_for(
+    checkpoint: Path, real: Suite, tmp_path: Path
+) -> None:
+    path = tmp_path / "clues.jsonl"
+    model = counting(checkpoint)
+    grounded = recall_clues(model, real, settings=SPANS, kept=ClueFile(path))
+    free = recall_clues(model, real, settings=replace(SPANS, grounded=False), kept=ClueFile(path))
+    emptied = recall_clues(model, real, memory="emptied", settings=SPANS, kept=ClueFile(path))
+    assert model.asked == 6  # none is mistaken for another
+    places = [clue.place for clues in grounded.values() for clue in clues]
+    assert places
+    assert all(place is not None and place.document_id == "town" for place in places)
+    assert all(clue.place is None for found in (free, emptied) for clues in found.values() for clue in clues)
+
+
+def test_how_clues_are_checked_is_no_reason_to_ask_again(checkpoint: Path, real: Suite) -> None:
+    model, kept = counting(checkpoint), ClueFile(None)
+    first = recall_clues(model, real, settings=SPANS, kept=kept)
+    assert recall_clues(model, real, settings=replace(SPANS, least_support=0.9), kept=kept) == first
+    assert model.asked == 2
 
 
 def test_a_file_that_holds_something_else_is_refused_with_its_line(tmp_path: Path) -> None:

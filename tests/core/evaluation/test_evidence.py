@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from memorag_core import Clue, ClueKind, RetrievalSettings
+from memorag_core import Clue, ClueKind, ClueSettings, RetrievalSettings
 from memorag_core.evaluation.asking import Recalled
-from memorag_core.evaluation.evidence import Fusion, compare, measure
+from memorag_core.evaluation.evidence import Fusion, check, compare, inventions, measure
 from memorag_core.evaluation.suites import Suite
 from memorag_core.evaluation.worlds import ONE_HOP
-from tests.core.evaluation.conftest import true_clues
+from tests.core.evaluation.conftest import TEXT, true_clues
 
 
 def means(suite: Suite, recalled: Recalled | None, fusion: Fusion, kinds: Sequence[str], name: str) -> float:
@@ -61,21 +61,74 @@ def test_a_fusion_uses_the_clues_of_its_kinds() -> None:
     assert Fusion().chosen(clues) == clues
 
 
+# checking ------------------------------------------------------------------------------------------
+
+
+def clues_of(suite: Suite, *clues: Clue) -> Recalled:
+    return {(document, case.question): clues for document, case in suite.cases}
+
+
+def test_checked_clues_stand_in_their_own_document_or_are_dropped(real: Suite) -> None:
+    true, invented = Clue("Old Fenn keeps bees", "span"), Clue("Emperor Wilhelm besieged Vienna", "span")
+    checked = check(real, clues_of(real, invented, true), ClueSettings(least_support=0.5))
+    for (document, _), clues in checked.items():
+        assert [clue.text for clue in clues] == [true.text]
+        place = clues[0].place
+        assert place is not None
+        assert (place.document_id, TEXT[place.start : place.end]) == (document, true.text)
+    kept = check(real, clues_of(real, invented, true), ClueSettings(least_support=0.0))
+    assert [[clue.text for clue in clues] for clues in kept.values()] == [[true.text, invented.text]] * 2
+
+
+def test_checking_the_clues_of_a_perfect_memory_changes_nothing_that_is_measured(worlds: Suite) -> None:
+    loud = Fusion(RetrievalSettings(span_weight=1.0))
+    true = true_clues(worlds)
+    assert measure(worlds, check(worlds, true), loud) == measure(worlds, true, loud)
+
+
+def test_spans_that_do_not_stand_in_the_text_are_counted_and_other_kinds_are_not_looked_at(
+    real: Suite,
+) -> None:
+    first, second = ((document, case.question) for document, case in real.cases)
+    found = inventions(
+        real,
+        {
+            first: (Clue("Old Fenn\nkeeps bees", "span"), Clue("Wilhelm", "answer")),
+            second: (Clue("Old Fenn keeps wasps", "span"), Clue("He sells honey", "span")),
+        },
+    )
+    assert (found.suite, found.spans, found.invented) == ("town", 3, 1)
+    assert found.share == pytest.approx(1 / 3)
+    assert found.questions == {second}
+    assert inventions(real, clues_of(real)).share is None
+
+
 # comparing -----------------------------------------------------------------------------------------
 
 
-def test_gains_are_the_differences_of_the_means(worlds: Suite) -> None:
+def test_differences_are_those_of_the_means_of_what_was_measured(worlds: Suite) -> None:
     fusion = Fusion()
     alone, found = measure(worlds, None, fusion), measure(worlds, true_clues(worlds), fusion)
-    scores = compare(worlds, alone, found, alone)
+    scores = compare(worlds, {"question": alone, "free": alone, "checked": found})
     assert {score.kind for score in scores} >= {"one_hop", "two_hop", "explicit", "all", "trade"}
     for score in scores:
-        assert score.emptied is not None
-        assert score.gain.mean == pytest.approx(score.clues.mean - score.question.mean)
-        assert score.over_emptied == score.gain
+        assert set(score.differences) == {"free - question", "checked - question", "checked - free"}
+        assert score.differences["free - question"].mean == 0
+        assert score.differences["checked - free"] == score.differences["checked - question"]
+        gain = score.means["checked"].mean - score.means["question"].mean
+        assert score.differences["checked - question"].mean == pytest.approx(gain)
         assert score.questions == sum(
             score.kind in (case.kind, "all") or (score.kind == "one_hop" and case.kind in ONE_HOP)
             for _, case in worlds.cases
         )
-    without = compare(worlds, alone, found)
-    assert all(score.emptied is None and score.over_emptied is None for score in without)
+
+
+def test_questions_with_invented_spans_are_a_kind_of_their_own(real: Suite) -> None:
+    values = measure(real, None, Fusion())
+    (document, case), _ = real.cases
+    scores = compare(real, {"question": values}, invented={(document, case.question)})
+    own = [score for score in scores if score.kind == "invented"]
+    assert [score.measure for score in own] == list(values[0])
+    assert all(score.questions == 1 for score in own)
+    assert {score.measure: score.means["question"].mean for score in own} == values[0]
+    assert all(score.kind != "invented" for score in compare(real, {"question": values}))

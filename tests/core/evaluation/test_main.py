@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from memorag_core.evaluation.__main__ import main
+from memorag_core.evaluation.evidence import COMPARED, VARIANTS
 from memorag_core.training.bundled import is_held_out
 from memorag_core.training.worlds import generate_world
 
@@ -76,23 +77,33 @@ def test_worlds_are_reported_by_kind_of_question_and_reply(
     assert "exact_match" in capsys.readouterr().out
 
 
-def test_evidence_is_reported_for_worlds_and_real_texts_beside_the_emptied_memory(
+def test_evidence_is_reported_for_worlds_and_real_texts_by_every_way_to_search(
     checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["evidence", "--data", str(data), "--sets", "tales", "--worlds", "1", "--world-tokens", "160"]
     arguments += ["--questions", "1", "--span-weight", "2", "--expansion", "append"]
+    arguments += ["--support", "0.5", "--least-support", "0.2"]
     record = run(checkpoint, tmp_path / "evidence.json", *arguments)
     assert {row["suite"] for row in record["rows"]} == {"worlds (test)", "tales"}
-    assert all(row["emptied"] is not None for row in record["rows"])
+    assert all(list(row["means"]) == list(VARIANTS) for row in record["rows"])
+    assert all(len(row["differences"]) == len(COMPARED) for row in record["rows"])
     assert record["fusion"]["settings"]["span_weight"] == 2
     assert record["fusion"]["settings"]["expansion"] == "append"
+    assert record["fusion"]["settings"]["support"] == 0.5
+    assert record["clue_settings"]["least_support"] == 0.2
     assert [suite["questions"] for suite in record["suites"]][1] == 3
+    assert [one["suite"] for one in record["free_spans"]] == ["worlds (test)", "tales"]
+    assert all(0 <= one["invented"] <= one["spans"] for one in record["free_spans"])
     assert (tmp_path / "evidence.clues.jsonl").exists()
-    assert "over emptied" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("checked - free", "not in the text", "support 0.5"))
 
-    arguments += ["--documents", "two", "--limit", "1"]
+    arguments += ["--documents", "two", "--limit", "1", "--variants", "question", "checked"]
     record = run(checkpoint, tmp_path / "evidence.json", *arguments)
     assert record["suites"][1]["documents"] == ["two"]
+    assert list(record["rows"][0]["means"]) == ["question", "checked"]
+    assert list(record["rows"][0]["differences"]) == ["checked - question"]
+    assert record["free_spans"] == []
 
 
 def test_fusions_are_tuned_on_other_texts_than_the_reported_ones(

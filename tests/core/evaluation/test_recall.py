@@ -24,6 +24,7 @@ from memorag_core.training.bundled import is_held_out
 from memorag_core.training.loss import Episode, Row, episode_loss
 from memorag_core.training.tasks import Prose
 from memorag_core.training.worlds import generate_world
+from tests.core.doubles import asks
 from tests.core.evaluation.conftest import WINDOW
 
 SHAPE = {"tokens": 2 * WINDOW, "documents": 4, "rows": 4, "seed": 1}
@@ -171,7 +172,7 @@ def test_another_kind_of_reply_is_refused(model: BeaconModel, worlds: tuple[Aske
 def test_an_emptied_memory_has_no_slots_and_is_asked_like_any_other(model: BeaconModel) -> None:
     empty = emptied_memory(model)
     assert (empty.slots, empty.parts, empty.stream.tokens, empty.stream.ratio) == (0, 1, 0, model.ratio)
-    ((said,),) = model.recollect(["Who mends clocks?"], empty, kind="span")
+    ((said,),) = model.recollect(asks(["Who mends clocks?"], "span"), empty)
     tokens = model.tokens
     assert tokens is not None
     prompt = tokens.encode_request(

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from memorag_core import BeaconModel, Document, InputError
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.host import Host
+from memorag_core.decoding import Replies
 from memorag_core.evaluation.speed import (
     Shape,
     Timing,
@@ -98,7 +99,7 @@ def test_the_floor_of_decoding_multiplies_the_same_matrices(rows: int) -> None:
     with torch.inference_mode():
         for tokens in (1, 10):
             with products() as counted:
-                generate(host, memory.blocks[0], prompts, max_new_tokens=tokens)
+                generate(host, memory.blocks[0], prompts, Replies.alike(rows, tokens))
             counts.append(counted["linear"])
     with products() as least:
         floor()
