@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isnan
 from typing import Any
 
-from memorag_core.clues.parsing import comparable, read_clues
+from memorag_core.clues.parsing import comparable, judge_span, read_clues
 from memorag_core.config import ClueSettings
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.protocols import MemoryModel, Watch
@@ -108,8 +108,19 @@ def clues_of(said: Recollection, kind: ClueKind, question: str) -> tuple[list[Cl
         question: What was asked.
     """
     if said.spans is not None:
-        spans = [Clue(span.text, kind, span.score, said.part, span.place, 1.0) for span in said.spans]
-        return spans, []
+        judged = [(span, judge_span(span.text, question)) for span in said.spans]
+        return (
+            [
+                Clue(span.text, kind, span.score, said.part, span.place, 1.0)
+                for span, reason in judged
+                if reason is None
+            ],
+            [
+                DroppedClue(span.text, kind, reason, said.part)
+                for span, reason in judged
+                if reason is not None
+            ],
+        )
     found = read_clues(said.text, kind=kind, question=question, finished=said.finished)
     clues = [Clue(text, kind, said.score, said.part) for text in found.kept]
     return clues, [DroppedClue(gone.text, kind, gone.reason, said.part) for gone in found.dropped]

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 import regex
 
 from memorag_core.clues import phrases
+from memorag_core.grounding.words import UNSPACED
 from memorag_core.records import ClueKind
-
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts written without spaces between words."""
 
 _BOLD = regex.compile(r"(?<!\w)\*\*(?=\S)([^*\n]+)(?<=\S)\*\*(?!\w)")
 _ITALIC = regex.compile(r"^(?|\*(?![\s*])([^*]+)(?<!\s)\*|(?:__?)(?![\s_])([^_]*\s[^_]*)(?<!\s)__?)$")

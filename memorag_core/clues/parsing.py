@@ -22,7 +22,16 @@ from memorag_core.clues.phrases import ASKING
 from memorag_core.clues.unwrapping import Line, unwrap
 from memorag_core.records import ClueKind
 
-__all__ = ["DROP_REASONS", "ClueLines", "DropReason", "Dropped", "comparable", "parse_clues", "read_clues"]
+__all__ = [
+    "DROP_REASONS",
+    "ClueLines",
+    "DropReason",
+    "Dropped",
+    "comparable",
+    "judge_span",
+    "parse_clues",
+    "read_clues",
+]
 
 
 def parse_clues(text: str, *, kind: ClueKind, question: str = "", finished: bool = True) -> tuple[str, ...]:
@@ -70,6 +79,15 @@ def read_clues(
         kept,
         tuple(Dropped(entry.written.strip(), reason) for entry, reason in dropped if entry.written.strip()),
     )
+
+
+def judge_span(text: str, question: str) -> DropReason | None:
+    """Why a line that stands in the corpus is no clue: it says nothing, or what the question says.
+
+    Whatever else it looks like, a chatter or a heading, the corpus does say it.
+    """
+    reason = reason_to_drop(text, text, "span", Asked.from_texts(question, ""), first=True)
+    return reason if reason in ("empty", "echo of the question", "no information") else None
 
 
 @dataclass(slots=True)

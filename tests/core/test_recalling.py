@@ -177,23 +177,14 @@ def test_held_spans_become_clues_with_their_places_and_free_ones_need_not_stand_
     assert said_anyhow <= {clue.text for clue in held}
 
 
-def test_a_chinese_text_is_recalled_in_its_own_words() -> None:
-    model = RANDOM["long context"]
-    rag = MemoRAG(model, clues=ClueSettings(kinds=("span",), max_new_tokens=30), progress=False)
-    rag.memorize(JOURNEY * 3)
-    clues = rag.clues("谁保护唐僧?")
-    assert clues
-    assert all(clue.text in JOURNEY * 3 for clue in clues)
-
-
 # Streams
 
 
 def test_a_stream_gives_clues_and_what_it_heard_is_kept(bundled: BeaconModel) -> None:
     rag = MemoRAG(bundled, progress=False).memorize(TEXT)
-    expected = MemoRAG(bundled, progress=False).memorize(TEXT).clues(QUESTIONS[1])
+    expected = MemoRAG(bundled, progress=False).memorize(TEXT).clues(QUESTIONS[2])
     assert expected
-    with rag.stream_clues(QUESTIONS[1]) as stream:
+    with rag.stream_clues(QUESTIONS[2]) as stream:
         heard = list(stream)
     assert {clue.text for clue in expected} <= {clue.text for clue in heard}
     calls = [0]
@@ -203,7 +194,7 @@ def test_a_stream_gives_clues_and_what_it_heard_is_kept(bundled: BeaconModel) ->
 
     hook = bundled.model.model.layers[0].register_forward_pre_hook(count)
     try:
-        assert rag.clues(QUESTIONS[1]) == expected
+        assert rag.clues(QUESTIONS[2]) == expected
     finally:
         hook.remove()
     assert calls == [0]
