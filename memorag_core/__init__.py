@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from memorag_core.longcontext import LongContextModel
     from memorag_core.pipeline import MemoRAG
     from memorag_core.plan import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
-    from memorag_core.protocols import DocumentMemoryModel, Embedder, Generate, Memory, MemoryModel
+    from memorag_core.protocols import (
+        DocumentMemoryModel,
+        Embedder,
+        Generate,
+        LexicalEncoder,
+        Memory,
+        MemoryModel,
+        Reranker,
+    )
     from memorag_core.records import (
         CLUE_KINDS,
         Answer,
@@ -41,6 +49,14 @@ if TYPE_CHECKING:
         Place,
         Recollection,
         Span,
+    )
+    from memorag_core.retrieval import (
+        VectorSettings,
+        cross_encoder,
+        find_entities,
+        flag_embedder,
+        flag_reranker,
+        sentence_transformer,
     )
 
 __version__ = "0.1.0"
@@ -66,6 +82,7 @@ __all__ = [
     "Hit",
     "HostedModel",
     "InputError",
+    "LexicalEncoder",
     "LongContextModel",
     "MemoRAG",
     "MemoRAGError",
@@ -78,13 +95,20 @@ __all__ = [
     "Place",
     "Reading",
     "Recollection",
+    "Reranker",
     "RetrievalSettings",
     "Span",
     "StoreError",
     "UnsupportedModelError",
+    "VectorSettings",
     "check_plan",
+    "cross_encoder",
+    "find_entities",
+    "flag_embedder",
+    "flag_reranker",
     "local_condenser",
     "plan_memory",
+    "sentence_transformer",
 ]
 
 _HOMES = {
@@ -105,7 +129,15 @@ _HOMES = {
     "longcontext": ("LongContextModel",),
     "pipeline": ("MemoRAG",),
     "plan": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
-    "protocols": ("DocumentMemoryModel", "Embedder", "Generate", "Memory", "MemoryModel"),
+    "protocols": (
+        "DocumentMemoryModel",
+        "Embedder",
+        "Generate",
+        "LexicalEncoder",
+        "Memory",
+        "MemoryModel",
+        "Reranker",
+    ),
     "records": (
         "CLUE_KINDS",
         "Answer",
@@ -119,6 +151,14 @@ _HOMES = {
         "Place",
         "Recollection",
         "Span",
+    ),
+    "retrieval": (
+        "VectorSettings",
+        "cross_encoder",
+        "find_entities",
+        "flag_embedder",
+        "flag_reranker",
+        "sentence_transformer",
     ),
 }
 """Module of this package -> the public names that it defines; what a type checker reads above."""

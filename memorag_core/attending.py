@@ -135,7 +135,7 @@ def _tile(
 
 
 def _lots(query: Tensor, key: Tensor) -> int:
-    """Into how many lots keys are cut: as many as it takes to keep all threads busy with one row of few heads.
+    """Into how many lots keys are cut: as many as keep all threads busy with one row of few heads.
 
     Kernels on a CPU share out rows, heads and queries; a single asker of a long memory has few of them.
     """

@@ -14,15 +14,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from memorag_core.config import ChunkSettings, ClueSettings
 from memorag_core.errors import InputError
 from memorag_core.grounding import Passages
-from memorag_core.protocols import Embedder, FloatMatrix, MemoryModel, keeps_documents
+from memorag_core.protocols import MemoryModel, keeps_documents
 from memorag_core.records import Chunk, Document, Recall
-from memorag_core.retrieval import EvidenceIndex
-from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval import EvidenceIndex, IndexMaker
 from memorag_core.text import as_documents, split_document
 
 Order: TypeAlias = Literal["given", "changing_last"]
@@ -96,14 +93,14 @@ class Reader:
 
     Attributes:
         model: the memory model.
-        embedder: what makes vectors, if anything.
+        maker: what makes the index of its chunks.
         chunks: how documents are cut.
         order: how they stand.
         progress: whether to show bars; None shows them on terminals.
     """
 
     model: MemoryModel
-    embedder: Embedder | None
+    maker: IndexMaker
     chunks: ChunkSettings
     order: Order = "given"
     progress: bool | None = None
@@ -240,7 +237,7 @@ class Reader:
         return Corpus(tuple(documents), memory, index, passages, dict(changes))
 
     def _indexed(self, corpus: Corpus | None, documents: Iterable[Document]) -> EvidenceIndex:
-        """An index over all chunks; texts that have vectors are not encoded again."""
+        """An index over all chunks; texts that are in the one before are not encoded again."""
         kept: dict[str, list[Chunk]] = {}
         known = {document.id: document for document in corpus.documents} if corpus else {}
         for chunk in corpus.index.chunks if corpus else ():
@@ -249,20 +246,7 @@ class Reader:
         for document in documents:
             same = known.get(document.id) == document
             chunks += kept[document.id] if same else split_document(document, self.chunks)
-        vectors = self._vectors(corpus, chunks) if self.embedder is not None and corpus else None
-        return EvidenceIndex.build(chunks, self.embedder, vectors=vectors, progress=self.progress)
-
-    def _vectors(self, corpus: Corpus, chunks: Sequence[Chunk]) -> FloatMatrix | None:
-        old = corpus.index.vectors
-        if old is None or self.embedder is None:
-            return None
-        places = {chunk.text: place for place, chunk in enumerate(corpus.index.chunks)}
-        new = list({chunk.text: chunk for chunk in chunks if chunk.text not in places}.values())
-        if new:
-            places |= {chunk.text: len(old) + place for place, chunk in enumerate(new)}
-            old = np.concatenate([old, DenseIndex.build(new, self.embedder, progress=self.progress).vectors])
-        vectors: FloatMatrix = old[[places[chunk.text] for chunk in chunks]]
-        return vectors
+        return self.maker.index(chunks, corpus.index if corpus else None)
 
 
 def _check_room(model: MemoryModel, documents: Sequence[Document], memory: Any) -> None:

@@ -18,8 +18,6 @@ from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any, Literal, Self, TypeVar, get_args
 
-import numpy as np
-
 from memorag_core.answer import answer_from_evidence, draft_answer
 from memorag_core.asks import checked_asks
 from memorag_core.checking import check_clues
@@ -31,7 +29,7 @@ from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
 from memorag_core.models import bundled_path
 from memorag_core.prompts import load_prompts
-from memorag_core.protocols import Embedder, Generate, MemoryModel, keeps_documents
+from memorag_core.protocols import CountTokens, Generate, MemoryModel, keeps_documents
 from memorag_core.records import (
     Answer,
     Ask,
@@ -43,8 +41,15 @@ from memorag_core.records import (
     Recall,
 )
 from memorag_core.report import Explanation
-from memorag_core.retrieval import EvidenceIndex
-from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval import (
+    EntityFinder,
+    IndexMaker,
+    Tokenization,
+    VectorSettings,
+    as_embedder,
+    as_reranker,
+    find_entities,
+)
 from memorag_core.routing import route
 from memorag_core.store import (
     WAIT_SECONDS,
@@ -58,7 +63,7 @@ from memorag_core.store import (
 )
 from memorag_core.watching import ClueStream, Deadline
 
-S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings)
+S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings, VectorSettings)
 
 QUESTIONS_KEPT = 256
 """Questions whose clues are kept: asking again, or for more evidence, does not ask the memory again."""
@@ -67,9 +72,6 @@ QUESTIONS_KEPT = 256
 PASSAGES = "passages"
 """The name of the index of passages in a store."""
 
-ANOTHER_EMBEDDER = 0.2
-"""Distance of two unit vectors of one text from which on they are not one embedder's in two precisions."""
-
 
 class MemoRAG:
     """Reads a text into a memory, and answers questions with the evidence that the memory's clues find.
@@ -77,19 +79,25 @@ class MemoRAG:
     Attributes:
         model: The memory model.
         embedder: What makes dense vectors, or None for lexical retrieval alone.
+        reranker: What orders the first of what was found, or None to leave it as it is.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
-        embedder: Embedder | None = None,
+        embedder: Any = None,
+        reranker: Any = None,
         ratio: int | Literal["adapt"] | None = None,
         device: str = "auto",
         dtype: str = "auto",
         chunks: ChunkSettings | None = None,
         clues: ClueSettings | None = None,
         retrieval: RetrievalSettings | None = None,
+        vectors: VectorSettings | None = None,
+        tokenization: Tokenization = "grams",
+        entities: EntityFinder | None = None,
+        count_tokens: CountTokens = len,
         order: Order = "given",
         progress: bool | None = None,
     ) -> None:
@@ -97,30 +105,54 @@ class MemoRAG:
 
         Args:
             model: A memory model, the name or folder of a beacon checkpoint, or None for the bundled model.
-            embedder: Makes vectors for dense retrieval beside BM25.
+            embedder: Makes vectors for dense retrieval beside BM25: LangChain's ``Embeddings``, an embedding
+                model of LlamaIndex, an embedder of FlagEmbedding, a ``SentenceTransformer``, or a function
+                from a list of texts to their vectors.
+            reranker: Reads the question with each of the first passages found, and orders them: a re-ranker
+                of FlagEmbedding, a ``CrossEncoder``, or a function from a query and passages to a score for
+                each.
             ratio: Raw tokens to a memory slot, or "adapt" for the smallest at which a text fits; None takes
                 the model's own.
             device: Where the model computes.
             dtype: In what precision it does. These three are for a model that is loaded here.
             chunks: How documents are cut.
             clues: What is asked of the memory.
-            retrieval: How many results, and how rankings are joined.
+            retrieval: How many results, how rankings are joined, and whether token weights of the embedder
+                and a graph of chunks take part: these are made only if their weight is above 0.
+            vectors: How vectors are searched.
+            tokenization: What BM25 makes of scripts without spaces: their characters and pairs of them
+                ("grams"), or words of Japanese ("japanese", for corpora in Japanese).
+            entities: Finds the entities of a text for the graph, which is made then, whatever its weight;
+                None finds names and rare words without a model.
+            count_tokens: What a text takes of ``RetrievalSettings.budget``; characters unless told.
             order: How documents stand in memory: as they are added, or "changing_last": a document that is
                 updated moves behind those that were updated less often, so that its next update reads little.
             progress: Show progress bars; None shows them on terminals.
 
         Raises:
             InputError: No memory model, or ``ratio``, ``device`` or ``dtype`` for one that is loaded already;
-                an unknown order.
+                no embedder, or one without the token weights that are asked for; no re-ranker; an unknown
+                order or tokenization.
             CheckpointError: The checkpoint is damaged or missing.
             UnsupportedModelError: The checkpoint needs a computation that this package lacks.
         """
         self.model = _memory_model(model, ratio, device, dtype)
-        self.embedder = embedder
+        self.embedder = None if embedder is None else as_embedder(embedder)
+        self.reranker = None if reranker is None else as_reranker(reranker)
+        self._count_tokens = count_tokens
         self._ratio = ratio
         self._recalling = clues or ClueSettings()
         self._retrieving = retrieval or RetrievalSettings()
-        self._reader = Reader(self.model, embedder, chunks or ChunkSettings(), order, progress)
+        settings = self._retrieving
+        self._maker = IndexMaker(
+            self.embedder,
+            tokenization=tokenization,
+            lexical=settings.lexical_weight > 0,
+            entities=entities or (find_entities if settings.graph_weight > 0 else None),
+            vectors=vectors or VectorSettings(),
+            progress=progress,
+        )
+        self._reader = Reader(self.model, self._maker, chunks or ChunkSettings(), order, progress)
         self._reading = Lock()
         self._corpus: Corpus | None = None
         self._store: Writer | None = None
@@ -245,7 +277,7 @@ class MemoRAG:
         settings = self._recalling
         recalled = self._recall(corpus, [question], settings, again=True)[0]
         begun = time.perf_counter()
-        evidence = corpus.index.retrieve(question, recalled.clues, k=k, settings=self._retrieving)
+        evidence = self._found(corpus, [recalled], k)[0]
         seconds = time.perf_counter() - begun
         return Explanation(recalled, evidence, corpus.memory.parts, corpus.memory.tokens, seconds)
 
@@ -267,7 +299,7 @@ class MemoRAG:
         k = self._checked_k(corpus, k)
         if clues is None:
             clues = self._recall(corpus, [question], self._recalling)[0].clues
-        return corpus.index.retrieve(question, clues, k=k, settings=self._retrieving)
+        return self._found(corpus, [Recall(question, tuple(clues))], k)[0]
 
     def retrieve_batch(
         self, questions: Sequence[str], *, k: int | None = None
@@ -276,8 +308,7 @@ class MemoRAG:
         corpus = self._memorized()
         k = self._checked_k(corpus, k)
         recalled = self._recall(corpus, questions, self._recalling)
-        requests = [(one.question, one.clues) for one in recalled]
-        return corpus.index.retrieve_batch(requests, k=k, settings=self._retrieving)
+        return self._found(corpus, recalled, k)
 
     def answer(self, question: str, generate: Generate | None = None, *, k: int | None = None) -> Answer:
         """Answer from evidence with the user's LLM, or, without one, with the memory's own draft.
@@ -295,7 +326,7 @@ class MemoRAG:
         corpus = self._memorized()
         k = self._checked_k(corpus, k)
         clues = self._recall(corpus, [question], self._recalling)[0].clues
-        evidence = corpus.index.retrieve(question, clues, k=k, settings=self._retrieving)
+        evidence = self._found(corpus, [Recall(question, clues)], k)[0]
         if generate is not None:
             prompts = load_prompts(self._recalling.language or detect_language(question))
             return answer_from_evidence(question, evidence, generate=generate, prompts=prompts, clues=clues)
@@ -336,13 +367,18 @@ class MemoRAG:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
-        embedder: Embedder | None = None,
+        embedder: Any = None,
+        reranker: Any = None,
         ratio: int | Literal["adapt"] | None = None,
         device: str = "auto",
         dtype: str = "auto",
         chunks: ChunkSettings | None = None,
         clues: ClueSettings | None = None,
         retrieval: RetrievalSettings | None = None,
+        vectors: VectorSettings | None = None,
+        tokenization: Tokenization | None = None,
+        entities: EntityFinder | None = None,
+        count_tokens: CountTokens = len,
         order: Order | None = None,
         progress: bool | None = None,
         cache: str | os.PathLike[str] | None = None,
@@ -355,31 +391,43 @@ class MemoRAG:
             path: The folder or the address.
             model: The memory model that read the text.
             embedder: The one that made the saved vectors. Where none were saved, one can be added here.
+            reranker: See ``MemoRAG``.
             ratio: See ``MemoRAG``.
             device: See ``MemoRAG``.
             dtype: See ``MemoRAG``.
             chunks: See ``MemoRAG``; for documents that are memorized from now on.
             clues: See ``MemoRAG``.
             retrieval: See ``MemoRAG``.
+            vectors: See ``MemoRAG``.
+            tokenization: See ``MemoRAG``; None as it was saved.
+            entities: The one that found the entities of the saved graph, where that was your own.
+            count_tokens: See ``MemoRAG``.
             order: See ``MemoRAG``.
             progress: See ``MemoRAG``.
             cache: See ``save``.
 
         Raises:
-            StoreError: The store is damaged, of another format version, or was made with another model.
-            InputError: Vectors were saved, and no embedder is given.
+            StoreError: The store is damaged, of another format version, or was made with another model or
+                embedder.
+            InputError: Vectors were saved, and no embedder is given; or a graph of a finder of your own, and
+                no ``entities``.
             MissingExtraError: An address, and what reaches it is not installed.
         """
         settings = read_manifest(path).settings
         rag = cls(
             model,
             embedder=embedder,
+            reranker=reranker,
             ratio=_stored_ratio(settings) if ratio is None and _is_name(model) else ratio,
             device=device,
             dtype=dtype,
             chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
             clues=clues or _stored_settings(ClueSettings, settings, "clues"),
             retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
+            vectors=vectors or _stored_settings(VectorSettings, settings, "vectors"),
+            tokenization=tokenization or _stored_tokenization(settings),
+            entities=entities,
+            count_tokens=count_tokens,
             order=order or _stored_order(settings),
             progress=progress,
         )
@@ -392,13 +440,18 @@ class MemoRAG:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
-        embedder: Embedder | None = None,
+        embedder: Any = None,
+        reranker: Any = None,
         ratio: int | Literal["adapt"] | None = None,
         device: str = "auto",
         dtype: str = "auto",
         chunks: ChunkSettings | None = None,
         clues: ClueSettings | None = None,
         retrieval: RetrievalSettings | None = None,
+        vectors: VectorSettings | None = None,
+        tokenization: Tokenization | None = None,
+        entities: EntityFinder | None = None,
+        count_tokens: CountTokens = len,
         order: Order | None = None,
         progress: bool | None = None,
         kv: Encoding | None = None,
@@ -414,12 +467,17 @@ class MemoRAG:
             path: The folder or the address.
             model: See ``load``; so are the arguments up to ``progress``.
             embedder: See ``load``.
+            reranker: See ``MemoRAG``.
             ratio: See ``MemoRAG``.
             device: See ``MemoRAG``.
             dtype: See ``MemoRAG``.
             chunks: See ``MemoRAG``.
             clues: See ``MemoRAG``.
             retrieval: See ``MemoRAG``.
+            vectors: See ``MemoRAG``.
+            tokenization: See ``load``.
+            entities: See ``load``.
+            count_tokens: See ``MemoRAG``.
             order: See ``MemoRAG``.
             progress: See ``MemoRAG``.
             kv: See ``save``; for what is saved from now on.
@@ -438,12 +496,17 @@ class MemoRAG:
             rag = cls(
                 model,
                 embedder=embedder,
+                reranker=reranker,
                 ratio=_stored_ratio(settings) if ratio is None and _is_name(model) else ratio,
                 device=device,
                 dtype=dtype,
                 chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
                 clues=clues or _stored_settings(ClueSettings, settings, "clues"),
                 retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
+                vectors=vectors or _stored_settings(VectorSettings, settings, "vectors"),
+                tokenization=tokenization or _stored_tokenization(settings),
+                entities=entities,
+                count_tokens=count_tokens,
                 order=order or _stored_order(settings),
                 progress=progress,
             )
@@ -498,7 +561,13 @@ class MemoRAG:
             "chunks": asdict(self._reader.chunks),
             "clues": asdict(self._recalling),
             "retrieval": asdict(self._retrieving),
+            "vectors": asdict(self._maker.vectors),
+            "tokenization": self._maker.tokenization,
         }
+        indexes = {}
+        if corpus:
+            parts = {PASSAGES: corpus.passages.pack(), **self._maker.packed(corpus.index)}
+            indexes = {name: StoredIndex(*kept) for name, kept in parts.items()}
         return StoredCorpus(
             documents=corpus.documents if corpus else (),
             chunks=corpus.index.chunks if corpus else (),
@@ -507,13 +576,14 @@ class MemoRAG:
             fingerprint=self.model.fingerprint,
             settings=settings,
             vectors=corpus.index.vectors if corpus else None,
-            indexes={PASSAGES: StoredIndex(*corpus.passages.pack())} if corpus else {},
+            indexes=indexes,
         )
 
     def _take(self, stored: StoredCorpus) -> None:
         """Put what was stored in place."""
         if stored.documents:
-            index = _stored_index(stored, self.embedder, self._reader.progress)
+            kept = {name: (index.arrays, index.header) for name, index in stored.indexes.items()}
+            index = self._maker.unpacked(stored.chunks, stored.vectors, kept)
             memory = self.model.unpack(stored.tensors, stored.header)
             passages = _stored_passages(stored)
             changes = _stored_changes(stored.settings)
@@ -570,6 +640,16 @@ class MemoRAG:
                     corpus.recalled.clear()
                 corpus.recalled.update(fresh)
         return tuple(kept[question, settings] for question in questions)
+
+    def _found(self, corpus: Corpus, recalled: Sequence[Recall], k: int) -> tuple[tuple[Evidence, ...], ...]:
+        """The evidence for each question and its clues."""
+        return corpus.index.retrieve_batch(
+            [(one.question, one.clues) for one in recalled],
+            k=k,
+            settings=self._retrieving,
+            reranker=self.reranker,
+            count_tokens=self._count_tokens,
+        )
 
     def _routed(
         self, corpus: Corpus, questions: Sequence[str], most: int | None
@@ -656,6 +736,17 @@ def _stored_order(settings: Mapping[str, Any] | None) -> Order:
     return order
 
 
+def _stored_tokenization(settings: Mapping[str, Any] | None) -> Tokenization:
+    tokenization: Tokenization = (settings or {}).get("tokenization", "grams")
+    if tokenization not in get_args(Tokenization):
+        raise StoreError(
+            f"The saved tokenization is {tokenization!r}; expected one of "
+            f"{', '.join(get_args(Tokenization))}. Give it on loading: MemoRAG.load(path, "
+            "tokenization='grams')."
+        )
+    return tokenization
+
+
 def _stored_changes(settings: Mapping[str, Any]) -> dict[str, int]:
     changes = settings.get("changes", {})
     if not isinstance(changes, dict) or not all(type(count) is int for count in changes.values()):
@@ -671,20 +762,3 @@ def _stored_passages(stored: StoredCorpus) -> Passages:
     if kept is None:  # written by hand, or by what knows no memory
         return Passages.build(stored.documents)
     return Passages.unpack(kept.arrays, dict(kept.header), stored.documents)
-
-
-def _stored_index(stored: StoredCorpus, embedder: Embedder | None, progress: bool | None) -> EvidenceIndex:
-    vectors = stored.vectors
-    if vectors is not None and embedder is None:
-        raise InputError(
-            "The chunks were saved with dense vectors, and no embedder was given to encode questions with. "
-            "Give the one that made them: MemoRAG.load(path, embedder=...)."
-        )
-    if vectors is not None and embedder is not None:
-        again = DenseIndex.build(stored.chunks[:1], embedder, progress=False).vectors
-        if again.shape != vectors[:1].shape or np.linalg.norm(again - vectors[:1]) > ANOTHER_EMBEDDER:
-            raise StoreError(
-                "The saved vectors come from another embedder: this one encodes the first chunk differently. "
-                "Give the one that made them, or memorize the text again with this one."
-            )
-    return EvidenceIndex.build(stored.chunks, embedder, vectors=vectors, progress=progress)

@@ -1,4 +1,4 @@
-"""What the stages ask of their collaborators: a memory model, an embedder, a generator.
+"""What the stages ask of their collaborators: a memory model, encoders, a re-ranker, a generator.
 
 In: nothing. Out: structural types. Knows no implementation; anything of the right shape fits.
 """
@@ -18,6 +18,12 @@ Generate: TypeAlias = Callable[[str], str]
 
 FloatMatrix: TypeAlias = npt.NDArray[np.float32]
 """Vectors, one a row."""
+
+CountTokens: TypeAlias = Callable[[str], int]
+"""How much a text takes of a budget, in whatever unit."""
+
+TokenWeights: TypeAlias = Mapping[int, float]
+"""The weight of each token id that a text has, above 0."""
 
 
 @runtime_checkable
@@ -162,4 +168,48 @@ class Embedder(Protocol):
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query."""
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """What knows how much of a text it reads, so that chunks can be cut to fit."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a text that are read, special ones included; None for no limit."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, counted alike: it is read whole if they are no more than ``max_tokens``."""
+        ...
+
+
+@runtime_checkable
+class LexicalEncoder(Protocol):
+    """What gives weights to the tokens of texts; ``FlagEmbedder`` does.
+
+    An embedder that has ``encode(texts)`` too, with ``vectors`` [N, E] and ``weights`` of N mappings in what
+    it gives, is asked for both in one pass.
+    """
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON-able: which encoder it is. A stored index is asked with the same one only."""
+        ...
+
+    def lexical_documents(self, texts: Sequence[str]) -> list[TokenWeights]:
+        """The weights of each passage."""
+        ...
+
+    def lexical_query(self, text: str) -> TokenWeights:
+        """The weights of a query."""
+        ...
+
+
+class Reranker(Protocol):
+    """Scores passages for a question, the higher the better."""
+
+    def __call__(self, query: str, passages: Sequence[str], /) -> Sequence[float]:
+        """One finite number for each passage, in their order."""
         ...

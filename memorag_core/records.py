@@ -59,8 +59,8 @@ class Ask:
 class Span:
     """A line that was held to the corpus while it was decoded; ``text`` is what stands there.
 
-    ``score`` is the mean natural-log probability that the model gave its tokens, constraint or not, plus, where
-    the model can say that it remembers nothing, the log probability that it does not say so.
+    ``score`` is the mean natural-log probability that the model gave its tokens, constraint or not, plus,
+    where the model can say that it remembers nothing, the log probability that it does not say so.
     """
 
     text: str

@@ -108,7 +108,7 @@ def clues_of(said: Recollection, kind: ClueKind, question: str) -> tuple[list[Cl
         question: What was asked.
     """
     if said.spans is not None:
-        judged = [(span, judge_span(span.text, question)) for span in said.spans]
+        judged = [(span, judge_span(span.text)) for span in said.spans]
         return (
             [
                 Clue(span.text, kind, span.score, said.part, span.place, 1.0)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import regex
 
 from memorag_core.clues import phrases
-from memorag_core.grounding.words import UNSPACED
 from memorag_core.records import ClueKind
 
 _BOLD = regex.compile(r"(?<!\w)\*\*(?=\S)([^*\n]+)(?<=\S)\*\*(?!\w)")

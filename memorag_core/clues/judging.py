@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import regex
 
 from memorag_core.clues import phrases
-from memorag_core.clues.baring import UNSPACED
 from memorag_core.clues.lines import DropReason
+from memorag_core.grounding.words import UNSPACED
 from memorag_core.records import ClueKind
 
 _WORD = regex.compile(

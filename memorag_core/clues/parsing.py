@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import regex
 
-from memorag_core.clues.baring import UNSPACED, bare, items, without_bullet, without_list_marks
+from memorag_core.clues.baring import bare, items, without_bullet, without_list_marks
 from memorag_core.clues.judging import Asked, comparable, echoes_request, reason_to_drop
 from memorag_core.clues.lines import DROP_REASONS, ClueLines, Dropped, DropReason
 from memorag_core.clues.names import names
 from memorag_core.clues.phrases import ASKING
 from memorag_core.clues.unwrapping import Line, unwrap
+from memorag_core.grounding.words import UNSPACED
 from memorag_core.records import ClueKind
 
 __all__ = [
@@ -81,13 +82,13 @@ def read_clues(
     )
 
 
-def judge_span(text: str, question: str) -> DropReason | None:
-    """Why a line that stands in the corpus is no clue: it says nothing, or what the question says.
+def judge_span(text: str) -> DropReason | None:
+    """Why a line that stands in the corpus is no clue: it says nothing.
 
-    Whatever else it looks like, a chatter or a heading, the corpus does say it.
+    Whatever else it looks like, a chatter, a heading or the question, the corpus does say it.
     """
-    reason = reason_to_drop(text, text, "span", Asked.from_texts(question, ""), first=True)
-    return reason if reason in ("empty", "echo of the question", "no information") else None
+    reason = reason_to_drop(text, text, "span", Asked.from_texts("", ""), first=True)
+    return reason if reason in ("empty", "no information") else None
 
 
 @dataclass(slots=True)

@@ -1,11 +1,41 @@
 """Retrieval: from a question and its clues to the chunks that bear on it.
 
 In: chunks, then a question with clues. Out: evidence, exactly as many chunks as asked for, each with the
-places it was found at. The parts, in the order of a query: ``tokens`` (text to lexical tokens), ``sparse``
-(BM25) and ``dense`` (vectors) rank the chunks, ``fusion`` joins the rankings, ``index`` holds it together.
-Knows no memory model.
+places it was found at. Knows no memory model. The parts, in the order of a query:
+
+``queries`` says what is asked and with which weight. ``sparse`` (BM25 over ``tokens``), ``dense`` (vectors,
+searched as ``vectors`` says by ``neighbours``) and ``lexical`` (an encoder's token weights) rank the chunks;
+``graph`` (over ``entities``) ranks those that hang together with the first of them, by ``expansion``.
+``fusion`` joins the rankings, ``rerank`` orders what was found, ``shaping`` makes the result. ``index`` holds
+it together, ``making`` makes and keeps it, ``packing`` checks what was kept.
+
+``embedders``, ``flag`` and ``sentence`` bring other libraries' encoders and re-rankers into one shape, on
+``inference``; ``encoding`` and ``joint`` encode chunks with them. ``support`` says what the corpus says of a
+clue.
 """
 
+from memorag_core.retrieval.embedders import as_embedder
+from memorag_core.retrieval.entities import EntityFinder, find_entities
+from memorag_core.retrieval.flag import flag_embedder, flag_reranker
 from memorag_core.retrieval.index import EvidenceIndex
+from memorag_core.retrieval.making import IndexMaker
+from memorag_core.retrieval.rerank import as_reranker, rerank
+from memorag_core.retrieval.sentence import cross_encoder, sentence_transformer
+from memorag_core.retrieval.tokens import Tokenization
+from memorag_core.retrieval.vectors import VectorSettings
 
-__all__ = ["EvidenceIndex"]
+__all__ = [
+    "EntityFinder",
+    "EvidenceIndex",
+    "IndexMaker",
+    "Tokenization",
+    "VectorSettings",
+    "as_embedder",
+    "as_reranker",
+    "cross_encoder",
+    "find_entities",
+    "flag_embedder",
+    "flag_reranker",
+    "rerank",
+    "sentence_transformer",
+]

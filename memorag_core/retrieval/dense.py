@@ -2,45 +2,76 @@
 
 In: chunks and an embedder, or vectors kept from before; then queries. Out: for each query the nearest chunks,
 best first, by ordinal. Does not know which encoder made the vectors, nor of clues, weights or fusion.
+
+An index is a value. One with other chunks shares what it can with the one before: the ``base`` with the
+structure that searches it stays, new vectors stand in a ``tail`` that is searched flat, and rows of the base
+that no chunk has any more are passed over. When tail or dead rows are more than their share of all, they are
+folded into a new base.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
-from tqdm import tqdm
+import numpy.typing as npt
 
-from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.records import Chunk
+from memorag_core.retrieval.encoding import check_embedder, encode_chunks, matched, unit_rows
+from memorag_core.retrieval.neighbours import (
+    REMEDY,
+    Rows,
+    Structure,
+    fits,
+    import_faiss,
+    nearest_rows,
+)
+from memorag_core.retrieval.packing import sha256_of, stored_places, stored_vectors
+from memorag_core.retrieval.vectors import DENSE_BACKENDS, DenseBackend, VectorSettings
 
-DenseBackend: TypeAlias = Literal["faiss", "numpy"]
-"""What searches the vectors. NumPy compares with every vector in Python; it is for places without FAISS."""
+__all__ = ["DenseBackend", "DenseIndex"]
 
-_UNIT = 1e-6
-"""A vector this near to length 1 is left as it is, so that vectors kept and given back stay the same bits."""
+Numbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
+"""Whole numbers, one for each chunk."""
+
+_DEFAULTS = VectorSettings()
 
 _ROUNDING = 1e-5
 """More than the search in float32 can be off; scores nearer than this may come back in either order."""
 
-_NORMALISED_AT_ONCE = 4096
-"""Rows brought to length 1 together; bounds the float64 copy."""
+_SHALLOWEST = 16
+"""The fewest candidates that are scored again: the 8-bit copies put the nearest few in a wrong order."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenseIndex:
     """Unit vectors of the chunks and the embedder that questions are encoded with.
 
-    ``vectors`` is [N, E] float32, one row a chunk, read-only; with them ``from_vectors`` makes the same index
-    again without encoding. Searches only read, so threads may share the index where the embedder allows it.
+    Make it by ``build`` (encodes chunks) or ``from_vectors``, and the next one by ``changed``, ``with_added``
+    or ``without``: no vector is computed again, and this one goes on to answer as before. Searches only read,
+    so threads may share the index where the embedder allows it.
+
+    Attributes:
+        embedder: Encodes questions.
+        settings: How vectors are searched and kept.
     """
 
-    vectors: FloatMatrix
     embedder: Embedder
-    _faiss: Any = None  # faiss.IndexFlatIP, or None for NumPy
+    settings: VectorSettings
+    _with_faiss: bool
+    _base: FloatMatrix  # [B, E]
+    _structure: Structure | None  # over the base; None compares all of it
+    _tail: FloatMatrix  # [T, E]
+    _rows: Rows  # [N] of each chunk its row, the tail's behind the base's
+    _ordinals: Rows = field(repr=False)  # [B + T] of each row its chunk, -1 where none has it any more
 
     @classmethod
     def build(
@@ -49,7 +80,8 @@ class DenseIndex:
         embedder: Embedder,
         *,
         batch_size: int = 64,
-        backend: DenseBackend = "faiss",
+        backend: DenseBackend = "auto",
+        settings: VectorSettings = _DEFAULTS,
         progress: bool | None = None,
     ) -> DenseIndex:
         """Encode the chunks, ``batch_size`` texts at a time, and index their vectors.
@@ -58,45 +90,27 @@ class DenseIndex:
             chunks: At least one; their order gives the ordinals.
             embedder: Any object with ``embed_documents`` and ``embed_query``.
             batch_size: The most texts handed to the embedder in one call, which bounds its memory.
-            backend: ``"faiss"``, or ``"numpy"`` to do without it.
+            backend: What searches: FAISS, or NumPy where that is not installed ("auto"), or one of the two.
+            settings: How.
             progress: Whether to show a bar; None shows it on terminals.
 
         Raises:
-            InputError: No chunks, no such embedder, a batch size below 1, or vectors that are missing, of
-                several sizes, or not finite.
+            InputError: No chunks, no such embedder, a batch size below 1, vectors that are missing, of
+                several sizes, or not finite, or a kind that the backend does not have.
             MissingExtraError: FAISS is wanted and not installed.
         """
-        if not chunks:
-            raise InputError("There are no chunks to encode; a dense index needs at least one.")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; give the texts of one call as 1 or more.")
-        _check_embedder(embedder)
-        _check_backend(backend)  # before the work of encoding, not after
-        bar = tqdm(
-            total=len(chunks),
-            desc="encoding",
-            unit="chunk",
-            disable=None if progress is None else not progress,
-        )
-        blocks: list[FloatMatrix] = []
-        with bar:
-            for start in range(0, len(chunks), batch_size):
-                texts = [chunk.text for chunk in chunks[start : start + batch_size]]
-                block = _matrix(
-                    embedder.embed_documents(texts), len(texts), f"the chunks from number {start}"
-                )
-                if blocks and block.shape[1] != blocks[0].shape[1]:
-                    raise InputError(
-                        f"The embedder gave vectors of {block.shape[1]} numbers for the chunks from number "
-                        f"{start}, but of {blocks[0].shape[1]} before; all must have one size."
-                    )
-                blocks.append(block)
-                bar.update(len(texts))
-        return cls.from_vectors(np.concatenate(blocks), embedder, backend=backend)
+        _with_faiss(backend, settings)  # before the work of encoding, not after
+        vectors = encode_chunks(chunks, embedder, batch_size=batch_size, progress=progress)
+        return cls._of_units(vectors, embedder, backend, settings)
 
     @classmethod
     def from_vectors(
-        cls, vectors: FloatMatrix, embedder: Embedder, *, backend: DenseBackend = "faiss"
+        cls,
+        vectors: FloatMatrix,
+        embedder: Embedder,
+        *,
+        backend: DenseBackend = "auto",
+        settings: VectorSettings = _DEFAULTS,
     ) -> DenseIndex:
         """Index vectors that were made before, without encoding anything.
 
@@ -104,31 +118,261 @@ class DenseIndex:
             vectors: [N, E], one row a chunk in the chunks' order; copied and brought to length 1. A row of
                 zeros stays one and is equally far from every query.
             embedder: The embedder that made them; questions are encoded with it.
-            backend: ``"faiss"``, or ``"numpy"`` to do without it.
+            backend: What searches: FAISS, or NumPy where that is not installed ("auto"), or one of the two.
+            settings: How.
 
         Raises:
-            InputError: No vectors, not a matrix, numbers that are not finite, or no such embedder.
+            InputError: No vectors, not a matrix, numbers that are not finite, no such embedder, or a kind
+                that the backend does not have.
             MissingExtraError: FAISS is wanted and not installed.
         """
-        _check_embedder(embedder)
-        _check_backend(backend)
-        matrix = _matrix(vectors, len(vectors), "the chunks")  # [N, E]
-        matrix.setflags(write=False)
-        if backend == "numpy":
-            return cls(matrix, embedder)
-        index = _import_faiss().IndexFlatIP(matrix.shape[1])
-        index.add(matrix)
-        return cls(matrix, embedder, index)
+        check_embedder(embedder)
+        _with_faiss(backend, settings)
+        return cls._of_units(unit_rows(vectors, len(vectors), "the chunks"), embedder, backend, settings)
+
+    @classmethod
+    def _of_units(
+        cls, matrix: FloatMatrix, embedder: Embedder, backend: DenseBackend, settings: VectorSettings
+    ) -> DenseIndex:
+        """Of unit rows that nobody else writes to."""
+        with_faiss = _with_faiss(backend, settings)
+        kind = settings.kind_for(len(matrix))
+        if not with_faiss and backend == "auto" and kind != "flat":
+            _hint()
+        structure = Structure.build(matrix, kind, settings) if with_faiss else None
+        return cls._over(
+            matrix, structure, matrix[:0], np.arange(len(matrix)), embedder, with_faiss, settings
+        )
+
+    @classmethod
+    def _over(
+        cls,
+        base: FloatMatrix,
+        structure: Structure | None,
+        tail: FloatMatrix,
+        rows: Rows,
+        embedder: Embedder,
+        with_faiss: bool,
+        settings: VectorSettings,
+    ) -> DenseIndex:
+        ordinals = np.full(len(base) + len(tail), -1, dtype=np.int64)
+        ordinals[rows] = np.arange(len(rows))
+        base, tail = base.view(), tail.view()
+        for array in (base, tail, rows, ordinals):
+            array.setflags(write=False)
+        return cls(embedder, settings, with_faiss, base, structure, tail, rows, ordinals)
 
     @property
     def size(self) -> int:
         """How many chunks it holds."""
-        return len(self.vectors)
+        return len(self._rows)
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers of a vector, E."""
+        return int(self._base.shape[1])
+
+    @property
+    def vectors(self) -> FloatMatrix:
+        """[N, E] float32, one unit row a chunk, read-only; ``from_vectors`` makes an index of them again.
+
+        Gathered at every call where chunks have changed since the base was made.
+        """
+        if not len(self._tail) and np.array_equal(self._rows, np.arange(len(self._base))):
+            return self._base
+        gathered = self._taken(self._rows)
+        gathered.setflags(write=False)
+        return gathered
 
     @property
     def backend(self) -> DenseBackend:
-        """What searches the vectors."""
-        return "numpy" if self._faiss is None else "faiss"
+        """What searches the vectors, "faiss" or "numpy"."""
+        return "faiss" if self._with_faiss else "numpy"
+
+    @property
+    def kind(self) -> str:
+        """How the base is searched: "flat", "hnsw" or "ivf"."""
+        return "flat" if self._structure is None else self._structure.kind
+
+    def with_added(self, vectors: FloatMatrix) -> DenseIndex:
+        """The index with more chunks at the end; see ``changed``."""
+        return self.changed(np.arange(self.size + len(vectors)), vectors)
+
+    def without(self, ordinals: Collection[int]) -> DenseIndex:
+        """The index without some chunks; those behind them move up. See ``changed``.
+
+        Raises:
+            InputError: An ordinal that there is not, or all of them.
+        """
+        gone = _whole(list(ordinals), self.size, "The ordinals to leave out")
+        kept = np.ones(self.size, dtype=bool)
+        kept[gone] = False
+        return self.changed(np.flatnonzero(kept))
+
+    def rechunked(
+        self,
+        before: Sequence[Chunk],
+        after: Sequence[Chunk],
+        *,
+        batch_size: int = 64,
+        progress: bool | None = None,
+    ) -> DenseIndex:
+        """The index of other chunks; only texts that are new are encoded, each once. See ``changed``.
+
+        Args:
+            before: This index's chunks, in their order.
+            after: The new one's.
+            batch_size: The most texts handed to the embedder in one call.
+            progress: Whether to show a bar while encoding; None shows it on terminals.
+
+        Raises:
+            InputError: No chunks, ``before`` is not one a vector, or vectors that do not fit.
+        """
+        if len(before) != self.size:
+            raise InputError(f"{len(before)} chunks were said to be before; the index is of {self.size}.")
+        places, new = matched(before, after)
+        added = None
+        if new:
+            added = encode_chunks(new, self.embedder, batch_size=batch_size, progress=progress)
+        return self.changed(places, added)
+
+    def changed(self, places: Numbers, added: FloatMatrix | None = None) -> DenseIndex:
+        """The index of other chunks, most of them from this one; no structure is built for a small change.
+
+        Args:
+            places: For each chunk, in the order of the new ordinals, where its vector is: an ordinal of this
+                index, or ``size + i`` for row ``i`` of ``added``. A place may come several times, as equal
+                texts do; vectors without a place are left out.
+            added: [A, E] vectors of new texts, of any length; None for none.
+
+        Returns:
+            An index that finds what one made of those vectors afresh finds, exactly where it is flat.
+
+        Raises:
+            InputError: No places, one that there is not, or vectors that do not fit.
+        """
+        new = self._base[:0]
+        if added is not None and len(added):
+            new = unit_rows(added, len(added), "the added chunks")
+            if new.shape[1] != self.dimensions:
+                raise InputError(
+                    f"The added vectors have {new.shape[1]} numbers, but the index has {self.dimensions}: "
+                    "make them with the index's embedder, or build anew."
+                )
+        wanted = _whole(places, self.size + len(new), "The places")
+        if not len(wanted):
+            raise InputError("No chunks would be left; a dense index needs at least one. Drop the index.")
+        source = np.concatenate([self._rows, len(self._ordinals) + np.arange(len(new))])[wanted]
+        _, firsts = np.unique(source, return_index=True)
+        stays = np.zeros(len(source), dtype=bool)
+        stays[firsts] = True  # a row belongs to one chunk: what comes again is a row of its own
+        stays &= source < len(self._base)
+        rows = np.where(stays, source, -1)
+        rows[~stays] = len(self._base) + np.arange(len(rows) - np.count_nonzero(stays))
+        tail = self._taken(source[~stays], new)
+        return self._with(self._base, self._structure, tail, rows)._folded()
+
+    def _with(
+        self, base: FloatMatrix, structure: Structure | None, tail: FloatMatrix, rows: Rows
+    ) -> DenseIndex:
+        return self._over(base, structure, tail, rows, self.embedder, self._with_faiss, self.settings)
+
+    def _taken(self, rows: Rows, new: FloatMatrix | None = None) -> FloatMatrix:
+        """A copy of the vectors of some rows; those of ``new`` count behind the tail's."""
+        taken = np.empty((len(rows), self.dimensions), dtype=np.float32)
+        start = 0
+        for block in (self._base, self._tail, self._base[:0] if new is None else new):
+            here = (rows >= start) & (rows < start + len(block))
+            taken[here] = block[rows[here] - start]
+            start += len(block)
+        return taken
+
+    def _folded(self) -> DenseIndex:
+        """Itself, or the same with nothing beside the base where that has become too much."""
+        dead = len(self._base) - (self.size - len(self._tail))
+        too_many_dead = dead > self.settings.dead_share * len(self._base)
+        if not too_many_dead and len(self._tail) <= self.settings.tail_share * self.size:
+            return self
+        old = self._structure
+        if (
+            old is not None
+            and old.grows
+            and old.kind == self.settings.kind_for(self.size)
+            and not too_many_dead
+            and not old.outgrown(self.size)
+        ):
+            base = np.concatenate([self._base, self._tail])  # so that every row keeps its number
+            return self._with(base, old.extended(self._tail), base[:0], self._rows)
+        return self._of_units(self.vectors, self.embedder, self.backend, self.settings)
+
+    def pack(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """The index as (arrays by name, JSON-able header), for a store.
+
+        ``vectors`` [N, E] float32, one unit row a chunk, is all that a flat index needs. With "hnsw" and
+        "ivf" come ``structure`` [bytes] uint8, in FAISS's own format, which stays the same until a fold, and
+        ``places`` [B] int64, for each row in it its ordinal or -1. ``grows`` in the header says to the store
+        that the vectors grow at their end.
+        """
+        vectors = self.vectors
+        arrays: dict[str, npt.NDArray[Any]] = {"vectors": vectors}
+        header: dict[str, Any] = {"grows": {"vectors": 0}, "vectors_sha256": sha256_of(vectors)}
+        if self._structure is not None and self._structure.grows:
+            arrays["structure"] = self._structure.to_bytes()
+            arrays["places"] = self._ordinals[: len(self._base)]
+            header["structure"] = self._structure.header()
+        return arrays, header
+
+    @classmethod
+    def unpack(
+        cls,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        header: Mapping[str, Any],
+        embedder: Embedder,
+        *,
+        backend: DenseBackend = "auto",
+        settings: VectorSettings = _DEFAULTS,
+    ) -> DenseIndex:
+        """The inverse of ``pack``; vectors are shared, not copied, where nothing was deleted.
+
+        A structure that the settings would have built otherwise is built anew from the vectors; so it is used
+        only where ``settings.kind`` is its kind or "auto", and FAISS searches.
+
+        Args:
+            arrays: What ``pack`` gave; nobody may write to them any more.
+            header: Likewise.
+            embedder: The embedder that made the vectors.
+            backend: As in ``build``.
+            settings: As in ``build``.
+
+        Raises:
+            StoreError: Arrays that are missing, are not those that were packed, or do not fit each other.
+            InputError: No such embedder, or a kind that the backend does not have.
+            MissingExtraError: FAISS is wanted and not installed.
+        """
+        check_embedder(embedder)
+        with_faiss = _with_faiss(backend, settings)
+        vectors = stored_vectors(arrays, header)
+        about = header.get("structure")
+        if about is None or not with_faiss or not fits(about, settings):
+            return cls._of_units(vectors, embedder, backend, settings)
+        if "structure" not in arrays or "places" not in arrays:
+            raise StoreError(
+                f"The structure over the vectors, or the places of its rows, is missing. {REMEDY}"
+            )
+        structure = Structure.parse(arrays["structure"], about, settings)
+        places = stored_places(arrays["places"], structure, vectors)
+        held = len(places)
+        if np.array_equal(places, np.arange(held)):
+            rows = np.arange(len(vectors))
+            return cls._over(vectors[:held], structure, vectors[held:], rows, embedder, with_faiss, settings)
+        living = places >= 0
+        base = np.zeros((held, vectors.shape[1]), dtype=np.float32)  # dead rows are never looked at
+        base[living] = vectors[places[living]]
+        rows = np.full(len(vectors), -1, dtype=np.int64)
+        rows[places[living]] = np.flatnonzero(living)
+        beside = np.flatnonzero(rows < 0)
+        rows[beside] = held + np.arange(len(beside))
+        return cls._over(base, structure, vectors[beside], rows, embedder, with_faiss, settings)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Find the nearest chunks for many queries at once; a query given twice is encoded once.
@@ -138,8 +382,9 @@ class DenseIndex:
             k: The most chunks to return for each query, at least 1; more than there are gives all.
 
         Returns:
-            For each query the pairs (ordinal, cosine in -1 to 1), best first, the lowest ordinal first among
-            equals. A query whose vector is zero points nowhere and finds nothing.
+            For each query the ``k`` pairs (ordinal, cosine in -1 to 1), best first, the lowest ordinal first
+            among equals. A query whose vector is zero points nowhere and finds nothing. The cosines are exact
+            of every kind; "hnsw" and "ivf" may miss some of the nearest, but always give ``k``.
 
         Raises:
             InputError: ``k`` below 1, or a query vector of another size or with numbers that are not finite.
@@ -151,99 +396,110 @@ class DenseIndex:
             return []
         rows = np.concatenate([self._encode(text) for text in texts])  # [Q, E]
         directed = np.flatnonzero(rows.any(axis=1))
-        rankings = self._nearest(rows[directed], min(k, len(self.vectors)))
+        rankings = self._nearest(rows[directed], min(k, self.size))
         found = {texts[row]: ranking for row, ranking in zip(directed, rankings, strict=True)}
         return [list(found.get(query, ())) for query in queries]
 
     def _encode(self, query: str) -> FloatMatrix:
-        row = _matrix([self.embedder.embed_query(query)], 1, f"the query {query[:60]!r}")  # [1, E]
-        if row.shape[1] != self.vectors.shape[1]:
+        row = unit_rows([self.embedder.embed_query(query)], 1, f"the query {query[:60]!r}")  # [1, E]
+        if row.shape[1] != self.dimensions:
             raise InputError(
                 f"The embedder gave a query vector of {row.shape[1]} numbers, but the chunks' vectors have "
-                f"{self.vectors.shape[1]}: give the embedder that the index was built with, or build anew."
+                f"{self.dimensions}: give the embedder that the index was built with, or build anew."
             )
         return row
 
-    def _nearest(self, rows: FloatMatrix, k: int) -> list[list[tuple[int, float]]]:
-        """The k nearest of each row, exactly scored; goes deeper where rounding could have hidden a tie."""
-        rankings: list[list[tuple[int, float]]] = [[] for _ in rows]
-        pending = np.arange(len(rows))
-        depth = min(2 * k, len(self.vectors))
+    def _nearest(self, queries: FloatMatrix, k: int) -> list[list[tuple[int, float]]]:
+        """The k nearest of each query, exactly scored.
+
+        It goes deeper where dead rows took the places, or where rounding could have hidden a tie.
+        """
+        rankings: list[list[tuple[int, float]]] = [[] for _ in queries]
+        pending = np.arange(len(queries))
+        depth, effort = max(2 * k, _SHALLOWEST), 1
         while len(pending):
+            asked = queries[pending]
+            from_base = self._base_rows(asked, depth, effort)
+            from_tail = nearest_rows(self._tail, asked, depth, with_faiss=self._with_faiss)
             unsure: list[int] = []
-            for row, candidates in zip(pending, self._candidates(rows[pending], depth), strict=True):
-                scored = self._scored(rows[row], candidates)
-                rankings[row] = scored[:k]
-                if depth < len(self.vectors) and scored[k - 1][1] - scored[-1][1] <= _ROUNDING:
-                    unsure.append(int(row))
+            for number, base, tail in zip(pending, from_base, from_tail, strict=True):
+                ranking, sure = self._ranked(queries[number], base, tail + len(self._base), k)
+                rankings[number] = ranking
+                if not sure:
+                    unsure.append(int(number))
             pending = np.array(unsure, dtype=np.int64)
-            depth = min(4 * depth, len(self.vectors))
+            depth, effort = 4 * depth, 4 * effort
         return rankings
 
-    def _candidates(self, rows: FloatMatrix, depth: int) -> Iterator[Any]:
-        """For each row the ordinals [depth] of about the nearest chunks, in no order to rely on."""
-        if self._faiss is not None:
-            yield from self._faiss.search(rows, depth)[1]
-            return
-        for row in rows:
-            yield np.argpartition(self.vectors @ row, -depth)[-depth:]
+    def _base_rows(self, queries: FloatMatrix, depth: int, effort: int) -> Rows:
+        """For each query the rows of about the nearest in the base, dead ones too; -1 for none."""
+        found = None
+        if self._structure is not None and depth < len(self._base):
+            found = self._structure.nearest_rows(queries, depth, effort)
+        if found is None:
+            found = nearest_rows(self._base, queries, depth, with_faiss=self._with_faiss)
+        return found
 
-    def _scored(self, row: FloatMatrix, candidates: Any) -> list[tuple[int, float]]:
-        """Cosines summed row by row in float64: equal vectors get equal scores, alone or in a batch."""
-        products = self.vectors[candidates].astype(np.float64) * row.astype(np.float64)  # [depth, E]
-        cosines = np.clip(products.sum(axis=1), -1.0, 1.0)
-        order = np.lexsort((candidates, -cosines))
-        return [(int(candidates[place]), float(cosines[place])) for place in order]
+    def _ranked(
+        self, query: FloatMatrix, base: Rows, tail: Rows, k: int
+    ) -> tuple[list[tuple[int, float]], bool]:
+        """The best k of some rows, and whether rows that were not looked at can stand among them."""
+        living = base[(base >= 0) & (self._ordinals[base] >= 0)]
+        rows = np.concatenate([living, tail])
+        ordinals = self._ordinals[rows]
+        cosines = self._cosines(query, rows)
+        order = np.lexsort((ordinals, -cosines))[:k]
+        ranking = [(int(ordinals[place]), float(cosines[place])) for place in order]
+        # What was not looked at is no nearer than the least near of what was.
+        edge = -np.inf
+        if len(base) < len(self._base):
+            edge = cosines[: len(living)].min(initial=np.inf) if len(living) else np.inf
+        if len(tail) < len(self._tail):
+            edge = max(edge, cosines[len(living) :].min())
+        return ranking, edge == -np.inf or (len(ranking) == k and ranking[-1][1] - edge > _ROUNDING)
 
-
-def _check_embedder(embedder: object) -> None:
-    if not isinstance(embedder, Embedder):
-        raise InputError(
-            f"The embedder is a {type(embedder).__name__} without the methods embed_documents and "
-            "embed_query; give an object that has both, such as LangChain's Embeddings."
-        )
-
-
-def _check_backend(backend: DenseBackend) -> None:
-    if backend not in ("faiss", "numpy"):
-        raise InputError(f"The dense backend is {backend!r}; the backends are 'faiss' and 'numpy'.")
-    if backend == "faiss":
-        _import_faiss()
-
-
-def _import_faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtraError("faiss-cpu", "cpu", "Dense retrieval") from error
-    return faiss
+    def _cosines(self, query: FloatMatrix, rows: Rows) -> npt.NDArray[np.float64]:
+        """Summed row by row in float64: equal vectors get equal scores, alone or in a batch."""
+        products = self._taken(rows).astype(np.float64) * query.astype(np.float64)  # [depth, E]
+        cosines: npt.NDArray[np.float64] = np.clip(products.sum(axis=1), -1.0, 1.0)
+        return cosines
 
 
-def _matrix(raw: Any, rows: int, what: str) -> FloatMatrix:
-    """The answer of an embedder as new unit rows [rows, E]; ``what`` says in errors what was encoded."""
-    try:
-        given = np.asarray(raw)
-        numeric = given.dtype.kind in "fiu"
-    except ValueError:  # rows of different lengths
-        numeric = False
-    if not numeric or given.ndim != 2 or given.shape[0] != rows or 0 in given.shape:
-        found = f"an array of shape {given.shape}" if numeric else "rows that make no matrix of numbers"
-        raise InputError(
-            f"The vectors of {what} are {found}; expected {rows} rows of numbers, "
-            "all of one length, at least one."
-        )
-    matrix = np.empty(given.shape, dtype=np.float32)
-    for start in range(0, rows, _NORMALISED_AT_ONCE):
-        block = given[start : start + _NORMALISED_AT_ONCE].astype(np.float64)  # squares of float32 fit
-        with np.errstate(over="ignore"):  # seen below
-            lengths = np.linalg.norm(block, axis=1, keepdims=True)
-        finite = np.isfinite(lengths[:, 0])
-        if not finite.all():
+def _with_faiss(backend: DenseBackend, settings: VectorSettings) -> bool:
+    """Whether FAISS is to search."""
+    if backend not in DENSE_BACKENDS:
+        raise InputError(f"The dense backend is {backend!r}; the backends are 'auto', 'faiss' and 'numpy'.")
+    approximate = settings.kind in ("hnsw", "ivf")
+    if backend == "numpy":
+        if approximate:
             raise InputError(
-                f"The vectors of {what} hold NaN, infinity or numbers too large in row "
-                f"{start + int(np.argmin(finite))}; expected finite numbers. A text longer than the encoder "
-                "reads, or half precision, may be the cause."
+                f"NumPy does not search by {settings.kind!r}; expected 'flat' or 'auto', or another backend."
             )
-        lengths[(lengths == 0) | (np.abs(lengths - 1) <= _UNIT)] = 1
-        matrix[start : start + _NORMALISED_AT_ONCE] = block / lengths
-    return matrix
+        return False
+    try:
+        import_faiss()
+    except MissingExtraError:
+        if backend == "faiss" or approximate:
+            raise
+        return False
+    return True
+
+
+@cache
+def _hint() -> None:
+    """Said once in a process."""
+    _log.warning(
+        "FAISS is not installed: every query is compared with every vector by NumPy. From this many vectors "
+        "on, FAISS would look at some of them. Install it with: pip install 'memorag-adapters[cpu]'"
+    )
+
+
+def _whole(numbers: Any, below: int, what: str) -> Rows:
+    """Whole numbers from 0 to below a bound, as an array."""
+    given = np.asarray(numbers)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise InputError(f"{what} are {given.dtype} of shape {given.shape}; expected a row of whole numbers.")
+    rows = given.astype(np.int64)
+    if rows.size and not 0 <= rows.min() <= rows.max() < below:
+        raise InputError(f"{what} go from {rows.min()} to {rows.max()}; expected 0 to {below - 1}.")
+    return rows

@@ -1,10 +1,12 @@
-"""Several rankings of the same chunks into one, by weighted reciprocal rank fusion.
+"""Several rankings of the same chunks into one, by their ranks or by their scores.
 
 In: ranked lists of chunk ordinals, each with its weight and where it came from. Out: exactly k ordinals with
 a fused score and the places that made it. Knows neither texts nor chunks, nor how a list was found.
 
 Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
-methods", SIGIR 2009: only ranks count, so rankings whose scores have nothing in common can be joined.
+methods", SIGIR 2009: only ranks count, so rankings whose scores have nothing in common can be joined. With
+relative scores it counts by how much a list prefers its first chunks: those of each list go from 0 to 1
+(min-max normalisation, Lee, "Analyses of multiple evidence combination", SIGIR 1997).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from itertools import chain
 from math import fsum, isfinite
 from typing import Literal
 
+from memorag_core.config import FusionMethod
 from memorag_core.errors import InputError
 from memorag_core.records import ClueKind, Hit
 
@@ -44,15 +47,26 @@ class Fused:
 
 
 def fuse(
-    lists: Sequence[RankedList], k: int, *, size: int, constant: float = 60.0, fill: Iterable[int] = ()
+    lists: Sequence[RankedList],
+    k: int,
+    *,
+    size: int,
+    constant: float = 60.0,
+    method: FusionMethod = "rrf",
+    fill: Iterable[int] = (),
 ) -> tuple[Fused, ...]:
-    """Join ranked lists: a chunk scores the sum of ``weight / (constant + rank)``, ranks from 1.
+    """Join ranked lists: a chunk scores the sum of its shares of the lists that hold it.
+
+    By "rrf" a share is ``weight / (constant + rank)``, ranks from 1. By "relative_score" it is
+    ``weight * (score - lowest) / (highest - lowest)`` with the lowest and the highest score of the list, and
+    ``weight`` where these are equal; so the last of a list has 0, but still stands before what no list holds.
 
     Args:
         lists: Rankings over the same chunks; their order does not change the result, only the order of hits.
         k: How many chunks to return.
         size: How many chunks there are; ordinals run from 0 to ``size - 1``.
-        constant: Damps the lead of the first ranks; 60 in the paper.
+        constant: Damps the lead of the first ranks; 60 in the paper. Relative scores have no use for it.
+        method: Which of the two.
         fill: Ordinals to go on with, best first, where the lists hold fewer than ``k`` chunks; after them the
             remaining ordinals follow in order. Chunks filled in score 0 and have no hits.
 
@@ -60,8 +74,8 @@ def fuse(
         Exactly ``k`` chunks, best first, the lowest ordinal first among equals.
 
     Raises:
-        InputError: ``k`` not between 1 and ``size``, a negative or non-finite weight, a negative constant, or
-            an ordinal outside the chunks or twice in one list.
+        InputError: ``k`` not between 1 and ``size``, a negative or non-finite weight, a negative constant,
+            an ordinal outside the chunks or twice in one list, or a score that is not finite where it counts.
     """
     if not 1 <= k <= size:
         raise InputError(f"k is {k}, but there are {size} chunks: give k between 1 and {size}.")
@@ -73,8 +87,9 @@ def fuse(
         _check(ranked, size)
         if ranked.weight == 0:
             continue
-        for rank, (ordinal, score) in enumerate(ranked.found, start=1):
-            shares.setdefault(ordinal, []).append(ranked.weight / (constant + rank))
+        own = _relative(ranked) if method == "relative_score" else _reciprocal(ranked, constant)
+        for rank, ((ordinal, score), share) in enumerate(zip(ranked.found, own, strict=True), start=1):
+            shares.setdefault(ordinal, []).append(share)
             hits.setdefault(ordinal, []).append(Hit(ranked.retriever, ranked.query, ranked.kind, rank, score))
     # fsum is exact, so the order of the lists cannot move a score by a rounding and break a tie.
     scores = {ordinal: fsum(parts) for ordinal, parts in shares.items()}
@@ -87,6 +102,23 @@ def fuse(
             scores[ordinal] = 0.0
             fused.append(Fused(ordinal, 0.0))
     return tuple(fused)
+
+
+def _reciprocal(ranked: RankedList, constant: float) -> list[float]:
+    return [ranked.weight / (constant + rank) for rank in range(1, len(ranked.found) + 1)]
+
+
+def _relative(ranked: RankedList) -> list[float]:
+    scores = [score for _, score in ranked.found]
+    if not all(map(isfinite, scores)):
+        raise InputError(
+            f"The list of {ranked.retriever!r} for {ranked.query!r} holds a score that is not finite; "
+            "relative scores need numbers. Fuse by rank ('rrf')."
+        )
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    if low == high:
+        return [ranked.weight] * len(scores)
+    return [ranked.weight * ((score - low) / (high - low)) for score in scores]
 
 
 def _check(ranked: RankedList, size: int) -> None:

@@ -7,52 +7,65 @@ from, nor what is done with the evidence.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import exp, isnan
-from typing import Literal
+from typing import TypeAlias
 
 from memorag_core.config import RetrievalSettings
 from memorag_core.errors import InputError
-from memorag_core.protocols import Embedder, FloatMatrix
-from memorag_core.records import Chunk, Clue, ClueKind, Evidence
+from memorag_core.protocols import CountTokens, FloatMatrix, Reranker, TokenWeights
+from memorag_core.records import Chunk, Clue, Evidence, Hit
 from memorag_core.retrieval.dense import DenseBackend, DenseIndex
-from memorag_core.retrieval.fusion import RankedList, fuse
+from memorag_core.retrieval.embedders import as_embedder
+from memorag_core.retrieval.encoding import encode_chunks, matched
+from memorag_core.retrieval.entities import EntityFinder
+from memorag_core.retrieval.expansion import expansions
+from memorag_core.retrieval.fusion import Fused, RankedList, fuse
+from memorag_core.retrieval.graph import EntityGraph
+from memorag_core.retrieval.joint import as_lexical_encoder, encode_both
+from memorag_core.retrieval.lexical import LexicalIndex
+from memorag_core.retrieval.queries import queries
+from memorag_core.retrieval.rerank import RERANKER, rerank_found
+from memorag_core.retrieval.shaping import shaped
 from memorag_core.retrieval.sparse import BM25Index
+from memorag_core.retrieval.support import lexical_support
+from memorag_core.retrieval.tokens import Tokenization
+from memorag_core.retrieval.vectors import VectorSettings
+
+Ranker: TypeAlias = BM25Index | DenseIndex | LexicalIndex
+"""What ranks chunks for a text."""
 
 _DEFAULTS = RetrievalSettings()
-_WITH_QUESTION = "+question"  # after the retriever's name in a Hit whose query was the question and the clue
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One query of a request: what the retrievers are asked, and what the hits then say of it."""
-
-    text: str
-    query: str
-    kind: ClueKind | Literal["question"]
-    weight: float
-    suffix: str = ""
+_VECTORS = VectorSettings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvidenceIndex:
-    """Chunks with a lexical index and, where an embedder was given, a dense one over the same ordinals.
+    """Chunks with what finds them, all over the same ordinals.
 
     An immutable value: another corpus is another index. Threads may share it where the embedder allows it.
+
+    Attributes:
+        chunks: In the order of the corpus.
+        sparse: BM25.
+        dense: Vectors, where an embedder was given.
+        lexical: The embedder's token weights, where they were asked for.
+        graph: Of chunks and entities, where it was asked for.
     """
 
     chunks: tuple[Chunk, ...]
     sparse: BM25Index
     dense: DenseIndex | None = None
+    lexical: LexicalIndex | None = None
+    graph: EntityGraph | None = None
 
     def __post_init__(self) -> None:
         """Hold the parts to the same chunks."""
-        for name, retriever in self._retrievers():
-            if retriever.size != len(self.chunks):
+        parts = {"bm25": self.sparse, "dense": self.dense, "lexical": self.lexical, "graph": self.graph}
+        for name, part in parts.items():
+            if part is not None and part.size != len(self.chunks):
                 raise InputError(
-                    f"The {name} index is of {retriever.size} chunks, but {len(self.chunks)} chunks were "
+                    f"The {name} index is of {part.size} chunks, but {len(self.chunks)} chunks were "
                     "given: build both from the same chunks."
                 )
 
@@ -60,41 +73,101 @@ class EvidenceIndex:
     def build(
         cls,
         chunks: Sequence[Chunk],
-        embedder: Embedder | None = None,
+        embedder: object = None,
         *,
         vectors: FloatMatrix | None = None,
         batch_size: int = 64,
-        backend: DenseBackend = "faiss",
+        backend: DenseBackend = "auto",
+        vector_settings: VectorSettings = _VECTORS,
+        tokenization: Tokenization = "grams",
+        lexical: bool = False,
+        entities: EntityFinder | None = None,
         progress: bool | None = None,
     ) -> EvidenceIndex:
         """Index chunks.
 
         Args:
             chunks: At least one; ties in later rankings go to the earlier chunk.
-            embedder: Any object with ``embed_documents`` and ``embed_query``; without one, BM25 works alone.
+            embedder: Anything that ``as_embedder`` takes; without one, BM25 works alone.
             vectors: [N, E] of an earlier index's ``vectors``; with them the embedder encodes questions only.
             batch_size: The most texts handed to the embedder in one call.
             backend: What searches the vectors.
+            vector_settings: How.
+            tokenization: What BM25 makes of scripts without spaces; see ``lexical_tokens``.
+            lexical: Whether to index the embedder's token weights too, for ``lexical_weight``.
+            entities: Finds what chunks speak of, for a graph and ``graph_weight``: ``find_entities``, or a
+                finder of your own. None makes no graph.
             progress: Whether to show a bar while encoding; None shows it on terminals.
 
         Raises:
-            InputError: No chunks, vectors without an embedder or not one a chunk, or unusable vectors.
-            MissingExtraError: An embedder was given and FAISS is not installed.
+            InputError: No chunks, no embedder in what was given, vectors without an embedder or not one a
+                chunk, unusable vectors, ``lexical`` with an embedder that gives no token weights, or an
+                unknown tokenization.
+            MissingExtraError: FAISS, SciPy or Sudachi is wanted and not installed.
         """
-        if vectors is not None and embedder is None:
+        encoder = None if embedder is None else as_embedder(embedder)
+        if vectors is not None and encoder is None:
             raise InputError(
                 "Vectors were given without the embedder that made them; "
                 "give it too, for questions must be encoded."
             )
-        sparse = BM25Index.build(chunks)
+        lexical_encoder = as_lexical_encoder(encoder) if lexical else None
+        sparse = BM25Index.build(chunks, tokenization=tokenization)
+        graph = None if entities is None else EntityGraph.build(chunks, entities)
+        weights = None
+        if lexical_encoder is not None and encoder is not None and vectors is None:
+            vectors, weights = encode_both(chunks, encoder, batch_size=batch_size, progress=progress)
         dense = None
-        if embedder is not None and vectors is not None:
-            dense = DenseIndex.from_vectors(vectors, embedder, backend=backend)
-        elif embedder is not None:
+        if encoder is not None and vectors is not None:
+            dense = DenseIndex.from_vectors(vectors, encoder, backend=backend, settings=vector_settings)
+        elif encoder is not None:
             dense = DenseIndex.build(
-                chunks, embedder, batch_size=batch_size, backend=backend, progress=progress
+                chunks,
+                encoder,
+                batch_size=batch_size,
+                backend=backend,
+                settings=vector_settings,
+                progress=progress,
             )
-        return cls(tuple(chunks), sparse, dense)
+        weighed = None
+        if lexical_encoder is not None and weights is not None:
+            weighed = LexicalIndex.from_weights(weights, lexical_encoder)
+        elif lexical_encoder is not None:
+            weighed = LexicalIndex.build(chunks, lexical_encoder, batch_size=batch_size, progress=progress)
+        return cls(tuple(chunks), sparse, dense, weighed, graph)
+
+    def changed(
+        self, chunks: Sequence[Chunk], *, batch_size: int = 64, progress: bool | None = None
+    ) -> EvidenceIndex:
+        """The index of other chunks, which finds what one built from them afresh finds.
+
+        Texts that this index has are not encoded again, nor are their entities looked for. BM25 is built
+        anew: its weights depend on all chunks, and it takes little time. Vectors that are not searched flat
+        may be found a little otherwise than in an index built afresh, as far as "hnsw" and "ivf" miss any.
+
+        Args:
+            chunks: All chunks of the corpus as it is now, in their order.
+            batch_size: The most texts handed to the embedder in one call.
+            progress: Whether to show a bar while encoding; None shows it on terminals.
+
+        Raises:
+            InputError: No chunks, or what the embedder or the finder gives cannot be used.
+        """
+        sparse = BM25Index.build(chunks, tokenization=self.sparse.tokenization)
+        places, new = matched(self.chunks, chunks)
+        dense, lexical = self.dense, self.lexical
+        vectors: FloatMatrix | None = None
+        weights: Sequence[TokenWeights] = ()
+        if new and dense is not None and lexical is not None:
+            vectors, weights = encode_both(new, dense.embedder, batch_size=batch_size, progress=progress)
+        elif new and dense is not None:
+            vectors = encode_chunks(new, dense.embedder, batch_size=batch_size, progress=progress)
+        elif new and lexical is not None:
+            weights = lexical.encoder.lexical_documents([chunk.text for chunk in new])
+        dense = None if dense is None else dense.changed(places, vectors)
+        lexical = None if lexical is None else lexical.changed(places, weights)
+        graph = self.graph.changed(chunks) if self.graph is not None else None
+        return EvidenceIndex(tuple(chunks), sparse, dense, lexical, graph)
 
     @property
     def vectors(self) -> FloatMatrix | None:
@@ -108,9 +181,13 @@ class EvidenceIndex:
         *,
         k: int | None = None,
         settings: RetrievalSettings = _DEFAULTS,
+        reranker: Reranker | None = None,
+        count_tokens: CountTokens = len,
     ) -> tuple[Evidence, ...]:
         """Find the evidence for one question; see ``retrieve_batch``."""
-        return self.retrieve_batch([(question, clues)], k=k, settings=settings)[0]
+        return self.retrieve_batch(
+            [(question, clues)], k=k, settings=settings, reranker=reranker, count_tokens=count_tokens
+        )[0]
 
     def retrieve_batch(
         self,
@@ -118,77 +195,150 @@ class EvidenceIndex:
         *,
         k: int | None = None,
         settings: RetrievalSettings = _DEFAULTS,
+        reranker: Reranker | None = None,
+        count_tokens: CountTokens = len,
     ) -> tuple[tuple[Evidence, ...], ...]:
         """Find the evidence for many questions; each retriever is called once, no text is searched twice.
 
-        Every retriever ranks the chunks for the question and for each clue, and weighted reciprocal rank
-        fusion joins the rankings. Where they found fewer than ``k`` chunks, the rest follow in the order of
-        the question's own ranking and then of the corpus, with score 0 and no hits.
+        Every retriever ranks the chunks for the question and for each clue, the graph ranks those that hang
+        together with the first of them, and the rankings are fused. Where they found fewer than ``k`` chunks,
+        the rest follow in the order of the question's own ranking and then of the corpus, with score 0 and no
+        hits. A re-ranker then orders the first ``rerank_depth`` of what was found, by the question alone.
 
         Args:
             requests: Pairs of a question and its clues. Clues of blank text or of weight 0 are as if absent.
             k: Chunks for each question; None takes ``settings.k``.
-            settings: Depth of the lists, the fusion's constant, the weights of the question and of each clue,
-                and what a clue asks. Hits name the clue in each case; those of the question and the clue as
-                one query carry "+question" after the retriever's name.
+            settings: Depth of the lists, how they are fused, the weights of the question, of each clue and of
+                some retrievers, what a clue asks, and the shape of the result. Hits name the clue in each
+                case; those of the question and the clue as one query carry "+question" after the
+                retriever's name.
+            reranker: What ``as_reranker`` gives; scores of evidence are its scores then.
+            count_tokens: What a text takes of ``settings.budget``.
 
         Returns:
             For each request exactly ``k`` pieces of evidence, best first, the earlier chunk first among
-            equals.
+            equals. With a budget fewer, where they do not fit; with neighbours those besides; in the order of
+            the documents where the settings say so.
 
         Raises:
-            InputError: ``k`` below 1 or above the number of chunks, an empty question, or a clue whose score
-                is not a number where confidence counts.
+            InputError: ``k`` below 1 or above the number of chunks, an empty question, a clue whose score
+                is not a number, or whose support is not a share, where they count; a weight for a graph or
+                for token weights that the index was built without; a budget that no chunk fits; or scores of
+                a re-ranker that are not one finite number a passage.
         """
         count = self._checked_k(settings.k if k is None else k)
+        self._check_parts(settings)
         for number, (question, _) in enumerate(requests, start=1):
             if not isinstance(question, str) or not question.strip():
                 raise InputError(
                     f"Question {number} of {len(requests)} is {question!r}; expected a text that is not "
                     "empty. Ask something, or leave it out."
                 )
-        plans = [list(_asks(question, clues, settings)) for question, clues in requests]
-        texts = list(dict.fromkeys(ask.text for plan in plans for ask in plan))
-        if not texts:
+        if not requests:
             return ()
-        depth = min(max(settings.fan_out, count), len(self.chunks))
-        searched: list[tuple[str, dict[str, list[tuple[int, float]]]]] = [
-            (name, dict(zip(texts, retriever.search(texts, depth), strict=True)))
-            for name, retriever in self._retrievers()
-        ]
-        return tuple(
-            self._fused(
-                [
-                    RankedList(name + ask.suffix, ask.query, ask.kind, ask.weight, tuple(found[ask.text]))
-                    for ask in plan
-                    for name, found in searched
-                ],
-                count,
-                settings.rrf_constant,
-            )
-            for plan in plans
-        )
+        wanted = count if reranker is None else min(max(count, settings.rerank_depth), len(self.chunks))
+        lists = self._lists(requests, min(max(settings.fan_out, wanted), len(self.chunks)), settings)
+        found: list[tuple[Evidence, ...]] = []
+        for (question, _), own in zip(requests, lists, strict=True):
+            best = self._fused(own, wanted, settings)
+            if reranker is not None:
+                best = self._reranked(question, best, count, reranker)
+            found.append(shaped(question, best, self.chunks, settings, count_tokens=count_tokens))
+        return tuple(found)
 
-    def _retrievers(self) -> Iterator[tuple[str, BM25Index | DenseIndex]]:
-        """What ranks the chunks, by the names that hits give."""
-        yield "bm25", self.sparse
+    def support(self, texts: Sequence[str]) -> tuple[float, ...]:
+        """How much of what each text says one place of the corpus says; see ``lexical_support``.
+
+        Args:
+            texts: Any; the words count, not the wording.
+
+        Returns:
+            For each text a share above 0 and at most 1.
+        """
+        return lexical_support(self.sparse, self.chunks, texts)
+
+    def _rankers(self, settings: RetrievalSettings) -> Iterator[tuple[str, float, Ranker]]:
+        """What ranks the chunks, by the names that hits give, with what each weighs."""
+        yield "bm25", 1.0, self.sparse
         if self.dense is not None:
-            yield "dense", self.dense
+            yield "dense", 1.0, self.dense
+        if self.lexical is not None and settings.lexical_weight > 0:
+            yield "lexical", settings.lexical_weight, self.lexical
 
-    def _fused(self, lists: Sequence[RankedList], k: int, constant: float) -> tuple[Evidence, ...]:
-        size = len(self.chunks)
+    def _lists(
+        self, requests: Sequence[tuple[str, Sequence[Clue]]], depth: int, settings: RetrievalSettings
+    ) -> list[list[RankedList]]:
+        """The ranked lists of each request."""
+        plans = [list(queries(question, clues, settings)) for question, clues in requests]
+        texts = list(dict.fromkeys(query.text for plan in plans for query in plan))
+        searched = [
+            (name, weight, dict(zip(texts, ranker.search(texts, depth), strict=True)))
+            for name, weight, ranker in self._rankers(settings)
+        ]
+        lists = [
+            [
+                RankedList(
+                    name + query.suffix,
+                    query.query,
+                    query.kind,
+                    query.weight * weight,
+                    tuple(found[query.text]),
+                )
+                for query in plan
+                for name, weight, found in searched
+            ]
+            for plan in plans
+        ]
+        if self.graph is not None and settings.graph_weight > 0:
+            added = expansions(
+                self.graph,
+                lists,
+                weight=settings.graph_weight,
+                anchors=settings.graph_anchors,
+                depth=depth,
+                constant=settings.rrf_constant,
+                method=settings.fusion,
+                damping=settings.graph_damping,
+            )
+            for own, expansion in zip(lists, added, strict=True):
+                own += [] if expansion is None else [expansion]
+        return lists
+
+    def _fused(self, lists: Sequence[RankedList], k: int, settings: RetrievalSettings) -> tuple[Fused, ...]:
+        size, constant, method = len(self.chunks), settings.rrf_constant, settings.fusion
         # A question that weighs nothing is not in the fusion, but still orders what is filled in.
         silent = [replace(one, weight=1.0) for one in lists if one.kind == "question" and one.weight == 0]
         asked_alone = len({ordinal for one in silent for ordinal, _ in one.found})
         fill = (
-            [one.ordinal for one in fuse(silent, asked_alone, size=size, constant=constant)]
+            [one.ordinal for one in fuse(silent, asked_alone, size=size, constant=constant, method=method)]
             if asked_alone
             else []
         )
+        return fuse(lists, k, size=size, constant=constant, method=method, fill=fill)
+
+    def _reranked(
+        self, question: str, best: Sequence[Fused], k: int, reranker: Reranker
+    ) -> tuple[Fused, ...]:
+        """The best ``k`` by a re-ranker, which reads what was found, and what fills up only if needed."""
+        read = {one.ordinal: one for one in best[: max(k, sum(bool(one.hits) for one in best))]}
+        found = [(one.ordinal, one.score) for one in read.values()]
+        ranked = rerank_found(question, found, self.chunks, reranker)[:k]
         return tuple(
-            Evidence(self.chunks[one.ordinal], one.score, rank, one.hits)
-            for rank, one in enumerate(fuse(lists, k, size=size, constant=constant, fill=fill), start=1)
+            Fused(ordinal, score, (*read[ordinal].hits, Hit(RERANKER, question, "question", rank, score)))
+            for rank, (ordinal, score) in enumerate(ranked, start=1)
         )
+
+    def _check_parts(self, settings: RetrievalSettings) -> None:
+        if settings.graph_weight > 0 and self.graph is None:
+            raise InputError(
+                f"graph_weight is {settings.graph_weight}, but the index was built without a graph: give "
+                "entities=find_entities when building it, or a graph_weight of 0."
+            )
+        if settings.lexical_weight > 0 and self.lexical is None:
+            raise InputError(
+                f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
+                "weights: give lexical=True when building it, or a lexical_weight of 0."
+            )
 
     def _checked_k(self, k: int) -> int:
         size = len(self.chunks)
@@ -199,36 +349,3 @@ class EvidenceIndex:
                 "or memorize more text, or cut it into smaller chunks."
             )
         return k
-
-
-def _asks(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> Iterator[_Ask]:
-    """The queries of one request, the question's first."""
-    yield _Ask(question, question, "question", settings.weight("question"))
-    places: Counter[ClueKind] = Counter()
-    for clue in clues:
-        if not clue.text.strip():
-            continue
-        weight = settings.weight(clue.kind) * _belief(clue, settings.confidence)
-        weight *= settings.decay ** places[clue.kind]
-        places[clue.kind] += 1
-        if weight == 0:
-            continue
-        alone = _Ask(clue.text, clue.text, clue.kind, weight)
-        joined = replace(alone, text=f"{question}\n{clue.text}", suffix=_WITH_QUESTION)
-        if settings.expansion == "both":
-            yield replace(alone, weight=weight / 2)
-            yield replace(joined, weight=weight / 2)
-        else:
-            yield alone if settings.expansion == "separate" else joined
-
-
-def _belief(clue: Clue, confidence: float) -> float:
-    """How sure the memory was of a clue, 0 to 1, from its mean log-probability a token."""
-    if confidence == 0:
-        return 1.0
-    if isnan(clue.score):
-        raise InputError(
-            f"The clue {clue.text[:60]!r} has a score that is not a number; expected a mean log-probability "
-            "(0 is certain). Leave confidence off for clues without one."
-        )
-    return exp(confidence * min(clue.score, 0.0))

@@ -12,32 +12,37 @@ from typing import Any
 
 import bm25s
 import numpy as np
+import numpy.typing as npt
 
 from memorag_core.errors import InputError
 from memorag_core.records import Chunk
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.tokens import Tokenization, lexical_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BM25Index:
     """BM25 weights of every term in every chunk (k1 1.5, b 0.75, the idf that is never negative).
 
-    Immutable after ``build``; searches only read it, so threads may share it.
+    Immutable after ``build``; searches only read it, so threads may share it. ``tokenization`` is how the
+    chunks were cut into tokens, and how every query is.
     """
 
     size: int
     vocabulary: dict[str, int]
     _scorer: Any  # bm25s.BM25, or None where no chunk holds a token
+    tokenization: Tokenization = "grams"
 
     @classmethod
-    def build(cls, chunks: Sequence[Chunk]) -> BM25Index:
+    def build(cls, chunks: Sequence[Chunk], *, tokenization: Tokenization = "grams") -> BM25Index:
         """Index the texts of the chunks.
 
         Args:
             chunks: At least one; their order gives the ordinals.
+            tokenization: What ``lexical_tokens`` makes of scripts without spaces, in chunks and queries.
 
         Raises:
-            InputError: No chunks.
+            InputError: No chunks, or an unknown tokenization.
+            MissingExtraError: ``"japanese"``, and Sudachi is not installed.
         """
         if not chunks:
             raise InputError("There are no chunks to index; a lexical index needs at least one.")
@@ -45,14 +50,17 @@ class BM25Index:
         # processes.
         vocabulary: dict[str, int] = {}
         rows = [
-            [vocabulary.setdefault(token, len(vocabulary)) for token in lexical_tokens(chunk.text)]
+            [
+                vocabulary.setdefault(token, len(vocabulary))
+                for token in lexical_tokens(chunk.text, tokenization=tokenization)
+            ]
             for chunk in chunks
         ]
         if not vocabulary:
-            return cls(len(chunks), vocabulary, None)
+            return cls(len(chunks), vocabulary, None, tokenization)
         scorer = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy")
         scorer.index((rows, vocabulary), create_empty_token=False, show_progress=False)
-        return cls(len(chunks), vocabulary, scorer)
+        return cls(len(chunks), vocabulary, scorer, tokenization)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Rank the chunks for many queries; a query given twice is scored once.
@@ -75,14 +83,17 @@ class BM25Index:
         return [list(found[query]) for query in queries]
 
     def _ranking(self, query: str, k: int) -> list[tuple[int, float]]:
-        terms = [self.vocabulary[token] for token in lexical_tokens(query) if token in self.vocabulary]
-        if not terms:
-            return []
+        tokens = lexical_tokens(query, tokenization=self.tokenization)
+        terms = [self.vocabulary[token] for token in tokens if token in self.vocabulary]
         # bm25s' own selection leaves the order of equal scores open, so the selection is made here.
-        scores = self._scorer.get_scores_from_ids(terms)  # [chunks]
-        ordinals = np.flatnonzero(scores > 0)
-        if len(ordinals) > k:
-            least = np.partition(scores[ordinals], -k)[-k]
-            ordinals = ordinals[scores[ordinals] >= least]  # every chunk that ties with the k-th
-        order = np.argsort(-scores[ordinals], kind="stable")[:k]
-        return [(int(ordinal), float(scores[ordinal])) for ordinal in ordinals[order]]
+        return best_first(self._scorer.get_scores_from_ids(terms), k) if terms else []
+
+
+def best_first(scores: npt.NDArray[np.floating[Any]], k: int) -> list[tuple[int, float]]:
+    """The ``k`` highest of scores [N] above 0 as pairs (place, score), the lowest place first of equals."""
+    places = np.flatnonzero(scores > 0)
+    if len(places) > k:
+        least = np.partition(scores[places], -k)[-k]
+        places = places[scores[places] >= least]  # every one that ties with the k-th
+    order = np.argsort(-scores[places], kind="stable")[:k]
+    return [(int(place), float(scores[place])) for place in places[order]]

@@ -108,16 +108,17 @@ def test_no_queries_give_no_rankings() -> None:
     assert DenseIndex.build(chunks_of(["a lantern"]), HashedWords()).search([], 1) == []
 
 
-def test_a_missing_faiss_names_the_extra_and_the_numpy_backend_does_without(
+def test_a_missing_faiss_that_was_asked_for_names_the_extra_and_numpy_does_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     embedder = HashedWords()
     with pytest.raises(MissingExtraError, match=r"'faiss-cpu'.*pip install 'memorag-adapters\[cpu\]'"):
-        DenseIndex.build(chunks_of(["a lantern"]), embedder)
+        DenseIndex.build(chunks_of(["a lantern"]), embedder, backend="faiss")
     assert embedder.calls == []  # said before the work of encoding
-    index = DenseIndex.build(chunks_of(["a clock", "a lantern"]), embedder, backend="numpy")
-    assert index.search(["lantern"], 1)[0][0][0] == 1
+    for backend in ("auto", "numpy"):
+        index = DenseIndex.build(chunks_of(["a clock", "a lantern"]), embedder, backend=backend)
+        assert index.search(["lantern"], 1)[0][0][0] == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e300])

@@ -101,6 +101,69 @@ def test_one_list_alone_keeps_its_order(order: list[int], k: int) -> None:
     assert [chunk.ordinal for chunk in fused][: len(order)] == order[:k]
 
 
+# By relative scores
+
+
+def scored(*found: tuple[int, float], weight: float = 1.0) -> RankedList:
+    return RankedList("bm25", "q", "span", weight, found)
+
+
+def test_the_relative_score_is_the_weighted_sum_of_the_places_between_lowest_and_highest() -> None:
+    lists = [scored((2, 9.0), (0, 6.0), (1, 5.0), weight=2.0), scored((0, 0.8), (1, 0.4), weight=0.5)]
+    fused = fuse(lists, 4, size=4, method="relative_score")
+    assert [(one.ordinal, one.score) for one in fused] == [
+        (2, pytest.approx(2.0)),
+        (0, pytest.approx(2.0 * 0.25 + 0.5)),
+        (1, 0.0),  # the last of both lists
+        (3, 0.0),  # in none
+    ]
+    assert [len(one.hits) for one in fused] == [1, 2, 2, 0]
+
+
+@given(st.lists(st.floats(0.125, 8), min_size=1, max_size=SIZE), st.sampled_from([0.5, 1.0, 2.0]))
+def test_relative_scores_do_not_depend_on_the_unit_of_a_list(scores: list[float], unit: float) -> None:
+    falling = sorted(scores, reverse=True)
+    once, again = (
+        fuse(
+            [scored(*((ordinal, score * by) for ordinal, score in enumerate(falling)))],
+            SIZE,
+            size=SIZE,
+            method="relative_score",
+        )
+        for by in (1.0, unit)
+    )
+    assert [(one.ordinal, one.score) for one in once] == [(one.ordinal, one.score) for one in again]
+    assert once[0].score == 1.0
+
+
+@given(st.data(), rankings, st.integers(1, SIZE))
+def test_relative_scores_give_exactly_k_ties_by_ordinal_in_any_order_of_the_lists(
+    data: st.DataObject, lists: list[RankedList], k: int
+) -> None:
+    fused = fuse(lists, k, size=SIZE, method="relative_score")
+    assert len({one.ordinal for one in fused}) == len(fused) == k
+    hit = [one for one in fused if one.hits]
+    assert hit == sorted(hit, key=lambda one: (-one.score, one.ordinal))
+    assert list(fused[: len(hit)]) == hit
+    shuffled = data.draw(st.permutations(lists))
+    again = fuse(shuffled, k, size=SIZE, method="relative_score")
+    assert [(one.ordinal, one.score) for one in fused] == [(one.ordinal, one.score) for one in again]
+
+
+def test_lists_of_one_chunk_or_of_equal_scores_give_all_their_weight() -> None:
+    lists = [scored((3, -7.0), weight=0.5), scored((0, 2.0), (1, 2.0))]
+    fused = fuse(lists, 3, size=4, method="relative_score")
+    assert [(one.ordinal, one.score) for one in fused] == [(0, 1.0), (1, 1.0), (3, 0.5)]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_counts_by_rank_and_is_refused_by_score(score: float) -> None:
+    lists = [scored((0, score), (1, 1.0))]
+    assert fuse(lists, 1, size=2)[0].ordinal == 0
+    with pytest.raises(InputError, match="'bm25' for 'q' holds a score that is not finite"):
+        fuse(lists, 1, size=2, method="relative_score")
+
+
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_k_outside_the_chunks_is_a_clear_error(k: int) -> None:
     with pytest.raises(InputError, match=rf"k is {k}, but there are 3 chunks"):

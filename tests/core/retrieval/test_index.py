@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
@@ -11,13 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.config import Expansion, RetrievalSettings
+from memorag_core.config import Expansion, FusionMethod, RetrievalSettings
 from memorag_core.errors import InputError
-from memorag_core.records import CLUE_KINDS, Clue, Evidence
-from memorag_core.retrieval import EvidenceIndex
+from memorag_core.records import CLUE_KINDS, Clue, Evidence, Hit
+from memorag_core.retrieval import EvidenceIndex, find_entities
 from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.lexical import LexicalIndex
+from memorag_core.retrieval.shaping import NEIGHBOUR
 from memorag_core.retrieval.sparse import BM25Index
+from memorag_core.retrieval.tokens import sudachi_is_installed
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences
+from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
 
 EXPANSIONS: tuple[Expansion, ...] = ("separate", "append", "both")
 TOWN = [
@@ -324,3 +329,237 @@ def test_parts_built_apart_make_an_index() -> None:
     vectors = np.eye(5, dtype=np.float32)
     index = EvidenceIndex(chunks, BM25Index.build(chunks), DenseIndex.from_vectors(vectors, HashedWords(5)))
     assert len(index.retrieve("lantern", k=5)) == 5
+
+
+# With a re-ranker
+
+
+def shortest(query: str, passages: Sequence[str]) -> list[float]:
+    return [-float(len(passage)) for passage in passages]
+
+
+@given(
+    st.data(), corpora, questions, clue_lists, st.integers(1, 12), st.sampled_from(["rrf", "relative_score"])
+)
+def test_a_reranker_orders_what_was_found_and_exactly_k_come_out(
+    data: st.DataObject,
+    texts: list[str],
+    question: str,
+    clues: list[Clue],
+    depth: int,
+    fusion: FusionMethod,
+) -> None:
+    k = data.draw(st.integers(1, len(texts)))
+    settings = RetrievalSettings(rerank_depth=depth, fusion=fusion)
+    index = EvidenceIndex.build(chunks_of([f"{text} {n}" for n, text in enumerate(texts)]))
+    before = index.retrieve(question, clues, k=min(max(k, depth), len(texts)), settings=settings)
+    found = index.retrieve(question, clues, k=k, settings=settings, reranker=shortest)
+    assert len({piece.chunk.id for piece in found}) == len(found) == k
+    read = before[: max(k, sum(bool(piece.hits) for piece in before))]
+    assert [piece.chunk for piece in found] == [
+        piece.chunk for piece in sorted(read, key=lambda piece: len(piece.chunk.text))[:k]
+    ]
+    for rank, piece in enumerate(found, start=1):
+        assert piece.rank == rank
+        assert piece.hits[-1] == Hit("reranker", question, "question", rank, piece.score)
+        assert piece.hits[:-1] == next(one.hits for one in before if one.chunk == piece.chunk)
+
+
+def test_a_reranker_is_asked_with_the_question_alone_and_no_deeper_than_it_should() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def reranker(query: str, passages: Sequence[str]) -> list[float]:
+        asked.append((query, len(passages)))
+        return [1.0] * len(passages)
+
+    index = EvidenceIndex.build(chunks_of([f"lantern {'word ' * n}" for n in range(30)]))
+    settings = RetrievalSettings(rerank_depth=7)
+    clues = [Clue("lantern word", "span")]
+    plain = index.retrieve("lantern?", clues, k=3, settings=settings)
+    found = index.retrieve("lantern?", clues, k=3, settings=settings, reranker=reranker)
+    assert asked == [("lantern?", 7)]
+    assert [piece.chunk for piece in found] == [piece.chunk for piece in plain]  # equal scores: as it was
+    index.retrieve("lantern?", clues, k=9, settings=settings, reranker=reranker)
+    assert asked[-1] == ("lantern?", 9)
+
+
+# With token weights of the embedder
+
+
+@pytest.mark.parametrize("kind", [WeighedWords, BothAtOnce])
+def test_token_weights_rank_beside_the_others_and_take_one_pass_where_they_can(
+    kind: type[WeighedWords],
+) -> None:
+    embedder = kind()
+    index = EvidenceIndex.build(chunks_of(TOWN), embedder, lexical=True, batch_size=4)
+    settings = RetrievalSettings(lexical_weight=0.5, rrf_constant=0)
+    best = index.retrieve("lantern gate", k=1, settings=settings)[0]
+    assert [(hit.retriever, hit.rank) for hit in best.hits] == [("bm25", 1), ("dense", 1), ("lexical", 1)]
+    assert best.score == 2.5
+    if isinstance(embedder, BothAtOnce):
+        assert (embedder.passes, embedder.calls, embedder.weighed) == ([4, 1], [], [])
+    else:
+        assert (embedder.calls, embedder.weighed) == ([4, 1], [4, 1])
+
+
+def test_with_both_kinds_of_encoder_the_index_is_the_same() -> None:
+    settings = RetrievalSettings(lexical_weight=1)
+    clues = [Clue("harbour of Orrin", "span")]
+    one, other = (
+        EvidenceIndex.build(chunks_of(TOWN), embedder, lexical=True)
+        for embedder in (WeighedWords(), BothAtOnce())
+    )
+    assert one.retrieve("lantern", clues, k=5, settings=settings) == other.retrieve(
+        "lantern", clues, k=5, settings=settings
+    )
+
+
+def test_what_the_index_was_built_without_cannot_be_weighed() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN), WeighedWords())
+    with pytest.raises(InputError, match="lexical_weight is 1, but the index was built without"):
+        index.retrieve("lantern", settings=RetrievalSettings(lexical_weight=1))
+    with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
+        index.retrieve("lantern", settings=RetrievalSettings(graph_weight=0.5))
+    with pytest.raises(InputError, match="a HashedWords gives none"):
+        EvidenceIndex.build(chunks_of(TOWN), HashedWords(), lexical=True)
+    with pytest.raises(InputError, match="no embedder was given"):
+        EvidenceIndex.build(chunks_of(TOWN), lexical=True)
+
+
+# With a graph
+
+
+def test_the_graph_finds_what_hangs_together_with_the_first_chunk_found() -> None:
+    texts = [
+        "The red lantern was made by Ines Albarrow.",
+        "Rain fell on the mill all week.",
+        "Ines Albarrow was born in Tarn Hollow.",
+        "Bread is sold out by nine.",
+    ]
+    chunks = tuple(replace(chunk, document_id=chunk.id) for chunk in chunks_of(texts))
+    index = EvidenceIndex.build(chunks, entities=find_entities)
+    question = "Where was the maker of the red lantern born?"
+    settings = RetrievalSettings(graph_weight=0.5, graph_anchors=1)
+    found = index.retrieve("Who made the red lantern?", k=2, settings=settings)
+    assert found[1].chunk.text == texts[2]
+    assert [hit.retriever for hit in found[1].hits] == ["graph"]
+    assert index.retrieve(question, k=4) == EvidenceIndex.build(chunks).retrieve(question, k=4)
+
+
+SETTINGS = st.builds(
+    RetrievalSettings,
+    fusion=st.sampled_from(["rrf", "relative_score"]),
+    lexical_weight=st.sampled_from([0, 0.5]),
+    graph_weight=st.sampled_from([0, 1]),
+    neighbours=st.integers(0, 2),
+    order=st.sampled_from(["rank", "document"]),
+)
+
+
+@given(st.lists(st.tuples(questions, clue_lists), max_size=3), corpora, SETTINGS, st.booleans())
+def test_whatever_takes_part_many_requests_give_what_each_gives_alone_every_time(
+    requests: list[tuple[str, list[Clue]]], texts: list[str], settings: RetrievalSettings, reranked: bool
+) -> None:
+    index = EvidenceIndex.build(chunks_of(texts), BothAtOnce(), lexical=True, entities=find_entities)
+    reranker = shortest if reranked else None
+    together = index.retrieve_batch(requests, k=1, settings=settings, reranker=reranker)
+    assert together == tuple(
+        index.retrieve(question, clues, k=1, settings=settings, reranker=reranker)
+        for question, clues in requests
+    )
+
+
+@given(st.data(), corpora, questions, clue_lists, SETTINGS, st.booleans(), st.sampled_from([0.0, 1.0]))
+def test_whatever_takes_part_exactly_k_different_chunks_were_chosen(
+    data: st.DataObject,
+    texts: list[str],
+    question: str,
+    clues: list[Clue],
+    settings: RetrievalSettings,
+    reranked: bool,
+    question_weight: float,
+) -> None:
+    k = data.draw(st.integers(1, len(texts)))
+    settings = replace(settings, question_weight=question_weight)
+    chunks = chunks_of([f"{text} {n}" for n, text in enumerate(texts)])
+    index = EvidenceIndex.build(chunks, BothAtOnce(), lexical=True, entities=find_entities)
+    reranker = shortest if reranked else None
+    found = index.retrieve(question, clues, k=k, settings=settings, reranker=reranker)
+    assert found == index.retrieve(question, clues, k=k, settings=settings, reranker=reranker)
+    assert len({piece.chunk.id for piece in found}) == len(found)
+    ranked = sorted(found, key=lambda piece: piece.rank)
+    assert [piece.rank for piece in ranked] == list(range(1, len(found) + 1))
+    assert [piece.score for piece in ranked] == sorted((piece.score for piece in ranked), reverse=True)
+    chosen = [piece for piece in found if NEIGHBOUR not in {hit.retriever for hit in piece.hits}]
+    assert len(chosen) == k
+
+
+# Changed
+
+
+@given(corpora, corpora, questions, clue_lists, st.booleans())
+def test_an_index_of_other_chunks_finds_what_one_that_is_built_of_them_finds(
+    before: list[str], after: list[str], question: str, clues: list[Clue], lexical: bool
+) -> None:
+    def build(texts: list[str]) -> EvidenceIndex:
+        return EvidenceIndex.build(
+            chunks_of(texts), BothAtOnce(), lexical=lexical, entities=find_entities, tokenization="grams"
+        )
+
+    settings = RetrievalSettings(lexical_weight=float(lexical), graph_weight=1)
+    changed, fresh = build(before).changed(chunks_of(after)), build(after)
+    asked = [(question, clues)]
+    k = len(after)
+    assert changed.retrieve_batch(asked, k=k, settings=settings) == fresh.retrieve_batch(
+        asked, k=k, settings=settings
+    )
+
+
+def test_a_change_encodes_and_reads_new_texts_only_and_leaves_the_index_before_as_it_was() -> None:
+    embedder = BothAtOnce()
+    read: list[str] = []
+
+    def finder(text: str) -> tuple[str, ...]:
+        read.append(text)
+        return find_entities(text)
+
+    before = EvidenceIndex.build(chunks_of(TOWN), embedder, lexical=True, entities=finder)
+    found = before.retrieve("lantern", k=5)
+    after = before.changed(chunks_of([TOWN[3], "A boat lies in the harbour.", TOWN[0]]))
+    assert embedder.passes == [5, 1]
+    assert read[5:] == ["A boat lies in the harbour."]
+    assert len(after.retrieve("lantern", k=3)) == 3
+    assert before.retrieve("lantern", k=5) == found
+    fewer = after.changed(after.chunks[:1])
+    assert (embedder.passes, len(read)) == ([5, 1], 6)
+    assert fewer.retrieve("lantern", k=1)[0].chunk.text == TOWN[3]
+
+
+def test_token_weights_without_vectors_change_too() -> None:
+    encoder, chunks = WeighedWords(), chunks_of(TOWN)
+    index = EvidenceIndex(chunks, BM25Index.build(chunks), lexical=LexicalIndex.build(chunks, encoder))
+    changed = index.changed(chunks_of(["A boat", *TOWN]))
+    hits = changed.retrieve("boat", k=1, settings=RetrievalSettings(lexical_weight=1))[0].hits
+    assert [hit.retriever for hit in hits] == ["bm25", "lexical"]
+
+
+# Other embedders, other tokens
+
+
+def test_any_embedder_will_do() -> None:
+    words = HashedWords()
+    index = EvidenceIndex.build(chunks_of(TOWN), words.embed_documents)
+    assert index.retrieve("harbour", k=5) == EvidenceIndex.build(chunks_of(TOWN), words).retrieve(
+        "harbour", k=5
+    )
+    with pytest.raises(InputError, match=r"give flag_embedder\('bge-m3'\)"):
+        EvidenceIndex.build(chunks_of(TOWN), "bge-m3")
+
+
+@pytest.mark.skipif(not sudachi_is_installed(), reason="needs Sudachi")
+def test_japanese_is_cut_into_words_for_chunks_queries_and_changes() -> None:
+    texts = ["港は冬に凍る。", "時計を直した人がいる。"]
+    index = EvidenceIndex.build(chunks_of(texts), tokenization="japanese")
+    assert index.changed(chunks_of(texts[::-1])).sparse.tokenization == "japanese"
+    assert "直す" in index.sparse.vocabulary
+    assert index.retrieve("誰が直すか", k=1)[0].chunk.text == texts[1]

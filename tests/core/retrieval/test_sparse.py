@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval.sparse import BM25Index
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.tokens import lexical_tokens, sudachi_is_installed
 from tests.core.retrieval.conftest import chunks_of, corpora, sentences
 
 
@@ -120,3 +120,14 @@ def test_scores_do_not_depend_on_the_hash_seed_of_the_process() -> None:
         ).stdout
 
     assert run("1") == run("2") != ""
+
+
+@pytest.mark.skipif(not sudachi_is_installed(), reason="the extra 'ja' is not installed")
+def test_queries_are_cut_as_the_chunks_were() -> None:
+    chunks = chunks_of(["京都府の茶", "東京都の港"])
+    words = BM25Index.build(chunks, tokenization="japanese")
+    grams = BM25Index.build(chunks)
+    assert (words.tokenization, grams.tokenization) == ("japanese", "grams")
+    assert [ordinal for ordinal, _ in words.search(["京都へ"], 2)[0]] == [0]
+    assert len(grams.search(["京都へ"], 2)[0]) == 2  # the pair stands in both
+    assert BM25Index.build(chunks_of(["これは"]), tokenization="japanese").tokenization == "japanese"

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import sys
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.retrieval.tokens import STOP_WORDS, lexical_tokens
+from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.retrieval import tokens
+from memorag_core.retrieval.tokens import STOP_WORDS, Tokenization, lexical_tokens
 
 
 @given(st.text())
@@ -97,3 +101,55 @@ def test_threads_get_the_tokens_that_one_thread_gets() -> None:
     texts = [f"repairing lanterns number {number} in the harbours" for number in range(200)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lexical_tokens, texts)) == [lexical_tokens(text) for text in texts]
+
+
+needs_sudachi = pytest.mark.skipif(
+    not tokens.sudachi_is_installed(), reason="the extra 'ja' (sudachipy, sudachidict_small) is not installed"
+)
+
+
+@needs_sudachi
+@given(st.text(alphabet=st.characters() | st.sampled_from("東京タワーのランプを修理しました附属ｺﾝﾋﾟｭｰﾀ゛")))
+def test_japanese_tokens_of_any_text_are_never_empty_and_always_the_same(text: str) -> None:
+    found = lexical_tokens(text, tokenization="japanese")
+    assert all(found)
+    assert not any(character.isspace() for token in found for character in token)
+    assert lexical_tokens(text, tokenization="japanese") == found
+
+
+@needs_sudachi
+def test_japanese_words_meet_in_one_form_and_spelling_without_particles() -> None:
+    def words(text: str) -> list[str]:
+        return lexical_tokens(text, tokenization="japanese")
+
+    assert words("東京タワーのランプを修理") == ["東京", "タワー", "ランプ", "修理"]
+    assert words("走りました")[0] == words("走る")[0] == words("走って")[0]
+    assert words("コンピュータ") == words("コンピューター") == words("ｺﾝﾋﾟｭｰﾀ")
+    assert words("Python3で灯を3つ repaired lanterns")[-2:] == ["repair", "lantern"]
+    assert words("등불") == lexical_tokens("등불")  # no Japanese
+    assert words("をがは") == words("。、") == []
+
+
+@needs_sudachi
+def test_a_run_longer_than_the_analyser_takes_is_read_whole() -> None:
+    assert lexical_tokens("東京" * 30_000, tokenization="japanese") == ["東京"] * 30_000
+
+
+@needs_sudachi
+def test_threads_get_the_japanese_words_that_one_thread_gets() -> None:
+    texts = [f"{number}番目のランプを港で修理しました" for number in range(100)]
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(lambda text: lexical_tokens(text, tokenization="japanese"), texts)]
+    assert found == [lexical_tokens(text, tokenization="japanese") for text in texts]
+
+
+def test_a_missing_analyser_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sudachipy", None)
+    tokens._sudachi.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"pip install 'memorag-adapters\[ja\]'"):
+        lexical_tokens("灯", tokenization="japanese")
+
+
+def test_an_unknown_tokenization_is_refused() -> None:
+    with pytest.raises(InputError, match="'chinese'; expected one of grams, japanese"):
+        lexical_tokens("灯", tokenization=cast(Tokenization, "chinese"))
