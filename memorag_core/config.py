@@ -62,8 +62,8 @@ class ClueSettings:
             clue is a vote against the question's own ranking.
         max_new_tokens: The most tokens the memory model may write for one request; None leaves it to the
             model, which knows how long its clues are.
-        language: The language of the requests ("en", "zh", ...); None leaves it to the model, which knows the
-            text.
+        language: The language of the requests ("en", "zh", ...); None takes that of the text. A model with
+            prompts of its own uses those.
         max_parts: Where a corpus lies in several parts of a memory, the most that a question is put to: those
             that hold what it finds by itself. It saves time, or a hosted model's tokens, where questions name
             what they ask about. None asks all parts, for a vague question finds nothing by itself.

@@ -12,11 +12,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from memorag_core.config import ChunkSettings, ClueSettings
 from memorag_core.errors import InputError
 from memorag_core.grounding import Passages
+from memorag_core.language import detect_language
 from memorag_core.protocols import MemoryModel, keeps_documents
 from memorag_core.records import Chunk, Document, Recall
 from memorag_core.retrieval import EvidenceIndex, IndexMaker
@@ -25,8 +27,11 @@ from memorag_core.text import as_documents, split_document
 Order: TypeAlias = Literal["given", "changing_last"]
 """How documents stand in a corpus: as they were added, or those that were updated most often at the end."""
 
+SAMPLED, SAMPLE = 20, 100_000
+"""Documents, and characters of each, that tell the language of a corpus."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, eq=False)  # without slots, so that what is found out once can be kept
 class Corpus:
     """All that was memorized, never changed.
 
@@ -45,6 +50,12 @@ class Corpus:
     passages: Passages
     changes: Mapping[str, int] = field(default_factory=dict)
     recalled: dict[tuple[str, ClueSettings], Recall] = field(default_factory=dict)
+
+    @cached_property
+    def language(self) -> str:
+        """The language of most of the text, as a two-letter code."""
+        some = self.documents[:: -(-len(self.documents) // SAMPLED)]
+        return detect_language("\n".join(document.text[:SAMPLE] for document in some))
 
 
 @dataclass(frozen=True, slots=True)

@@ -625,7 +625,7 @@ class MemoRAG:
                 missing,
                 corpus.memory,
                 model=self.model,
-                settings=settings,
+                settings=replace(settings, language=settings.language or corpus.language),
                 parts=self._routed(corpus, missing, settings.max_parts),
                 passages=corpus.passages if settings.grounded else None,
                 watch=deadline or stream,

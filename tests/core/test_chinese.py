@@ -90,6 +90,8 @@ def test_a_model_that_is_asked_in_chinese_and_chats_gives_clean_clues_and_the_ev
     assert all(clue.text in JOURNEY for clue in clues)
     assert all(clue.place is not None and clue.support == 1 for clue in clues)
     assert not any(mark in clue.text for clue in clues for mark in "「」")
+    assert any(wanted in clue.text for clue in clues)
+    assert all("=== 文本开始 ===" in prompt for prompt in asked)  # the language is that of the text
     assert wanted in rag.retrieve(question, k=1)[0].chunk.text
     assert rag.retrieve(question, k=1)[0].clues
 
@@ -105,3 +107,26 @@ def test_the_generator_is_asked_in_chinese() -> None:
     answer = rag.answer("仙石有多高？", generate, k=2)
     assert answer.text == "三丈六尺五寸。"
     assert load_prompts("zh").answer[:8] in prompts[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        (JOURNEY, None, "zh"),
+        (JOURNEY, "en", "en"),
+        ("The keeper lit the lamp at six, and the storm broke the mast.", None, "en"),
+        ("El farero encendió la lámpara a las seis y la tormenta rompió el mástil.", None, "es"),
+    ],
+)
+def test_requests_are_in_the_language_of_the_text_unless_another_is_chosen(
+    text: str, language: str | None, expected: str
+) -> None:
+    asked: list[str] = []
+
+    def llm(prompt: str) -> str:
+        asked.append(prompt)
+        return "None"
+
+    settings = ClueSettings(kinds=("span",), language=language)
+    MemoRAG(HostedModel(llm, name="x"), clues=settings, progress=False).memorize(text).clues("Who? 谁？")
+    assert load_prompts(expected).render("span", "Who? 谁？") in asked[0]
