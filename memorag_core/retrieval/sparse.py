@@ -82,6 +82,14 @@ class BM25Index:
         found = {query: self._ranking(query, k) for query in dict.fromkeys(queries)}
         return [list(found[query]) for query in queries]
 
+    def holders(self, token: str) -> npt.NDArray[np.integer[Any]]:
+        """The ordinals of the chunks that hold a token, ascending; none for one that is unknown."""
+        number = self.vocabulary.get(token)
+        if number is None:
+            return np.zeros(0, dtype=np.int64)
+        matrix = self._scorer.scores  # a column for each token, the chunks that hold it in order
+        return np.asarray(matrix["indices"][matrix["indptr"][number] : matrix["indptr"][number + 1]])
+
     def _ranking(self, query: str, k: int) -> list[tuple[int, float]]:
         tokens = lexical_tokens(query, tokenization=self.tokenization)
         terms = [self.vocabulary[token] for token in tokens if token in self.vocabulary]

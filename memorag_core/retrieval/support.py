@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ def _support(sparse: BM25Index, chunks: Sequence[Chunk], text: str) -> float:
     both = np.zeros(max(sparse.size - 1, 0))  # by a chunk as well as by the next one
     total = 0.0
     for token in tokens:
-        ordinals = _holders(sparse, token)
+        ordinals = sparse.holders(token)
         weight = _idf(len(ordinals), sparse.size)
         total += weight
         held[ordinals] += weight
@@ -74,12 +74,3 @@ def _best(held: Weights, both: Weights, chunks: Sequence[Chunk]) -> float:
 def _idf(holders: int, size: int) -> float:
     """The weight of a token that so many of the chunks hold; that of BM25Index, above 0."""
     return log(1 + (size - holders + 0.5) / (holders + 0.5))
-
-
-def _holders(sparse: BM25Index, token: str) -> npt.NDArray[Any]:
-    """The chunks that hold a token, ascending."""
-    number = sparse.vocabulary.get(token)
-    if number is None:
-        return np.zeros(0, dtype=np.int64)
-    matrix = sparse._scorer.scores  # a column for each token, the chunks that hold it in order
-    return np.asarray(matrix["indices"][matrix["indptr"][number] : matrix["indptr"][number + 1]])
