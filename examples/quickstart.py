@@ -53,12 +53,12 @@ def main(memorag: MemoRAG, documents: list[Document], questions: list[str]) -> N
         result = chain.invoke({"question": question})
         print(f"\n{'=' * 100}\nQuestion: {question}\n\nClues from memory")
         for clue in memorag.clues(question):
-            print(f"  {clue.kind}: {clue.text}")
+            print(f"  {clue.kind}: {' '.join(clue.text.split())}")
         print("\nEvidence")
         for document in result["documents"]:
             place = "topic '{document_id}', characters {start}-{end}".format(**document.metadata)
             print(f"  {place}\n    {' '.join(document.page_content.split())[:240]}")
-        print(f"\nAnswer ({author})\n  {result['answer']}")
+        print(f"\nAnswer ({author})\n  {' '.join(result['answer'].split())}")
 
 
 if __name__ == "__main__":
