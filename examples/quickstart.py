@@ -52,13 +52,13 @@ def main(memorag: MemoRAG, documents: list[Document], questions: list[str]) -> N
     for question in questions:
         result = chain.invoke({"question": question})
         print(f"\n{'=' * 100}\nQuestion: {question}\n\nClues from memory")
-        for clue in memorag.clues(question):
-            print(f"  {clue.kind}: {' '.join(clue.text.split())}")
+        lines = [f"  {clue.kind}: {' '.join(clue.text.split())}" for clue in memorag.clues(question)]
+        print("\n".join(lines) or "  none that it is sure of")
         print("\nEvidence")
         for document in result["documents"]:
             place = "topic '{document_id}', characters {start}-{end}".format(**document.metadata)
             print(f"  {place}\n    {' '.join(document.page_content.split())[:240]}")
-        print(f"\nAnswer ({author})\n  {' '.join(result['answer'].split())}")
+        print(f"\nAnswer ({author})\n  {' '.join(result['answer'].split()) or '(nothing)'}")
 
 
 if __name__ == "__main__":
