@@ -232,7 +232,7 @@ class MemoRAG:
         """
         return self._recall(self._memorized(), [question], self._asked(kinds))[0].clues
 
-    def stream_clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> ClueStream[Recall]:
+    def stream_clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> ClueStream:
         """Clues line by line, as the memory recalls them.
 
         They come before it is known which are best: what ``clues`` gives afterwards, without asking again, is
@@ -255,7 +255,7 @@ class MemoRAG:
         checked_asks(asks, parts=corpus.memory.parts)
         return ClueStream(
             asks,
-            lambda stream: self._recall(corpus, [question], settings, stream=stream)[0],
+            lambda stream: self._recall(corpus, [question], settings, stream=stream),
             deadline=_deadline(settings),
         )
 
@@ -606,7 +606,7 @@ class MemoRAG:
         questions: Sequence[str],
         settings: ClueSettings,
         *,
-        stream: ClueStream[Recall] | None = None,
+        stream: ClueStream | None = None,
         again: bool = False,
     ) -> tuple[Recall, ...]:
         """The clues for each question, asking the memory only for those that are not kept.
@@ -620,7 +620,7 @@ class MemoRAG:
         kept = {} if again or stream is not None else corpus.recalled.copy()
         missing = [question for question in dict.fromkeys(questions) if (question, settings) not in kept]
         if missing:
-            deadline = _deadline(settings) if stream is None else None
+            watch = stream or _deadline(settings)
             recalled = recall(
                 missing,
                 corpus.memory,
@@ -628,14 +628,14 @@ class MemoRAG:
                 settings=replace(settings, language=settings.language or corpus.language),
                 parts=self._routed(corpus, missing, settings.max_parts),
                 passages=corpus.passages if settings.grounded else None,
-                watch=deadline or stream,
+                watch=watch,
             )
             recalled = check_clues(
                 recalled, passages=corpus.passages, support=corpus.index.support, settings=settings
             )
             fresh = {(one.question, settings): one for one in recalled}
             kept |= fresh
-            if not (deadline and deadline.passed) and not (stream and stream.ended_early):
+            if watch is None or not watch.ended_early:
                 if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
                     corpus.recalled.clear()
                 corpus.recalled.update(fresh)

@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Generic, TypeVar
 
 from memorag_core.clues import clues_of
 from memorag_core.records import Ask, Clue, Recollection
-
-T = TypeVar("T")
 
 
 class Deadline:
@@ -23,7 +20,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
-        self.passed = False
+        self.ended_early = False
         """Whether it has ended any."""
 
     def said(self, ask: int, reply: Recollection) -> None:
@@ -31,11 +28,11 @@ class Deadline:
 
     def goes_on(self) -> bool:
         """Whether there is time left."""
-        self.passed = self.passed or time.monotonic() >= self._end
-        return not self.passed
+        self.ended_early = self.ended_early or time.monotonic() >= self._end
+        return not self.ended_early
 
 
-class ClueStream(Generic[T]):
+class ClueStream:
     """Clues as they are heard, from a memory that is asked on a thread of its own.
 
     Iterating waits for the next clue. Closing it, or leaving its ``with`` statement, ends the asking at the
@@ -43,13 +40,17 @@ class ClueStream(Generic[T]):
     """
 
     def __init__(
-        self, asks: Sequence[Ask], asking: Callable[[ClueStream[T]], T], *, deadline: Deadline | None = None
+        self,
+        asks: Sequence[Ask],
+        asking: Callable[[ClueStream], object],
+        *,
+        deadline: Deadline | None = None,
     ) -> None:
         """Begin to ask.
 
         Args:
             asks: The requests, in the order in which replies are told of.
-            asking: Asks, with this stream as its watch, and gives what came of it in the end.
+            asking: Asks, with this stream as its watch.
             deadline: When replies end.
         """
         self._asks = asks
@@ -58,8 +59,6 @@ class ClueStream(Generic[T]):
         self._queue: SimpleQueue[Clue | BaseException | None] = SimpleQueue()
         self._closed = Event()
         self._ended = False
-        self.outcome: T | None = None
-        """What came of asking, once the stream has ended by itself."""
         # A context of its own, for clients that keep traces and callbacks in it.
         run = copy_context().run
         self._thread = Thread(target=run, args=(self._ask, asking), name="memorag-clues", daemon=True)
@@ -96,7 +95,7 @@ class ClueStream(Generic[T]):
         self._closed.set()
         self._thread.join()
 
-    def __enter__(self) -> ClueStream[T]:
+    def __enter__(self) -> ClueStream:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,11 +104,11 @@ class ClueStream(Generic[T]):
     @property
     def ended_early(self) -> bool:
         """Whether replies were ended before they ended by themselves."""
-        return self._closed.is_set() or (self._deadline is not None and self._deadline.passed)
+        return self._closed.is_set() or (self._deadline is not None and self._deadline.ended_early)
 
-    def _ask(self, asking: Callable[[ClueStream[T]], T]) -> None:
+    def _ask(self, asking: Callable[[ClueStream], object]) -> None:
         try:
-            self.outcome = asking(self)
+            asking(self)
         except BaseException as error:
             self._queue.put(error)
         else:
