@@ -5,10 +5,20 @@ In: requests. Out: the same, or a refusal. Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from memorag_core.errors import InputError
-from memorag_core.records import CLUE_KINDS, Ask
+from memorag_core.records import CLUE_KINDS, Ask, ClueKind
+
+LONGEST_REPLY: Mapping[ClueKind, int] = {
+    "span": 384,
+    "query": 192,
+    "answer": 192,
+    "key_point": 512,
+    "entity": 96,
+    "step": 256,
+}
+"""Tokens: a handful of passages. A reply ends by itself, so a generous limit costs little."""
 
 
 def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:

@@ -9,21 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from memorag_core.asks import LONGEST_REPLY
 from memorag_core.errors import CheckpointError, InputError
 from memorag_core.prompts import PromptSet
 from memorag_core.records import CLUE_KINDS, ClueKind
 
 FORMAT = 1
-
-# Long enough for a handful of passages; a reply ends by itself, so a generous limit costs little.
-_MAX_NEW_TOKENS: Mapping[ClueKind, int] = {
-    "span": 384,
-    "query": 192,
-    "answer": 192,
-    "key_point": 512,
-    "entity": 96,
-    "step": 256,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ class Usage:
 
     def longest_reply(self, kind: ClueKind) -> int:
         """The most tokens of a reply for a kind of clue."""
-        return self.max_new_tokens.get(kind, _MAX_NEW_TOKENS[kind])
+        return self.max_new_tokens.get(kind, LONGEST_REPLY[kind])
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Usage:

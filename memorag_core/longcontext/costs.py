@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from memorag_core.asks import LONGEST_REPLY
 from memorag_core.attending import SCORE_LIMIT
 from memorag_core.cut import Cut
 from memorag_core.errors import UnsupportedModelError
@@ -24,7 +25,6 @@ from memorag_core.local import ASKED_BYTES, ASKED_ROWS
 from memorag_core.longcontext.layout import LayerShape, Layout
 from memorag_core.longcontext.model import (
     CHUNK,
-    LONGEST_REPLY,
     RESERVED,
     LongContextModel,
 )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from memorag_core.asks import check_new_tokens
+from memorag_core.asks import LONGEST_REPLY, check_new_tokens
 from memorag_core.cut import Cut
 from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
@@ -38,16 +38,6 @@ CHUNK = 2048
 
 RESERVED = 2048
 """Positions that "auto" leaves to a request and its reply, or a quarter of them if that is less."""
-
-LONGEST_REPLY: Mapping[ClueKind, int] = {
-    "span": 384,
-    "query": 192,
-    "answer": 192,
-    "key_point": 512,
-    "entity": 96,
-    "step": 256,
-}
-"""Tokens: a handful of passages. A reply ends by itself, so a generous limit costs little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
