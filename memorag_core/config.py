@@ -41,8 +41,8 @@ class ChunkSettings:
     overlap: int = 0
 
     def __post_init__(self) -> None:
-        _check_whole("ChunkSettings.size", self.size, least=1, remedy="Give the characters of a chunk (800).")
-        _check_whole("ChunkSettings.overlap", self.overlap, least=0, remedy="Give 0 for chunks side by side.")
+        check_whole("ChunkSettings.size", self.size, least=1, remedy="Give the characters of a chunk (800).")
+        check_whole("ChunkSettings.overlap", self.overlap, least=0, remedy="Give 0 for chunks side by side.")
         if self.overlap >= self.size:
             raise InputError(
                 f"ChunkSettings.overlap is {self.overlap}; expected less than the size, {self.size}. "
@@ -99,18 +99,18 @@ class ClueSettings:
         if unknown or not self.kinds or len(set(self.kinds)) < len(self.kinds):
             remedy = f"Take out {', '.join(map(repr, unknown))}." if unknown else "Name each kind once."
             raise InputError(f"ClueSettings.kinds is {self.kinds!r}; {expected}. {remedy}")
-        _check_whole(
+        check_whole(
             "ClueSettings.per_kind", self.per_kind, least=1, remedy="To ask for less, name fewer kinds."
         )
         if self.max_new_tokens is not None:
-            _check_whole(
+            check_whole(
                 "ClueSettings.max_new_tokens",
                 self.max_new_tokens,
                 least=1,
                 remedy="Give None for the model's own limit.",
             )
         if self.max_parts is not None:
-            _check_whole("ClueSettings.max_parts", self.max_parts, least=1, remedy="Give None for all parts.")
+            check_whole("ClueSettings.max_parts", self.max_parts, least=1, remedy="Give None for all parts.")
         if not isinstance(self.grounded, bool):
             raise InputError(f"ClueSettings.grounded is {self.grounded!r}; expected True or False.")
         _check_number("ClueSettings.least_support", self.least_support, remedy="0 keeps all clues.")
@@ -231,25 +231,25 @@ class RetrievalSettings:
             raise InputError(
                 f"RetrievalSettings.decay is {self.decay!r}; expected 0 to 1. 1 counts all clues alike."
             )
-        _check_whole("RetrievalSettings.k", self.k, least=1, remedy="Give how many chunks to return (4).")
-        _check_whole(
+        check_whole("RetrievalSettings.k", self.k, least=1, remedy="Give how many chunks to return (4).")
+        check_whole(
             "RetrievalSettings.fan_out", self.fan_out, least=1, remedy="Give the depth of a list (50)."
         )
-        _check_whole(
+        check_whole(
             "RetrievalSettings.rerank_depth",
             self.rerank_depth,
             least=1,
             remedy="Give the chunks to read (20).",
         )
-        _check_whole(
+        check_whole(
             "RetrievalSettings.graph_anchors",
             self.graph_anchors,
             least=1,
             remedy="Give graph_weight=0 for no graph.",
         )
         if self.budget is not None:
-            _check_whole("RetrievalSettings.budget", self.budget, least=1, remedy="Give None for no limit.")
-        _check_whole("RetrievalSettings.neighbours", self.neighbours, least=0, remedy="Give 0 for none.")
+            check_whole("RetrievalSettings.budget", self.budget, least=1, remedy="Give None for no limit.")
+        check_whole("RetrievalSettings.neighbours", self.neighbours, least=0, remedy="Give 0 for none.")
         _check_number("RetrievalSettings.lexical_weight", self.lexical_weight, remedy="Give 0 for none.")
         _check_number("RetrievalSettings.graph_weight", self.graph_weight, remedy="Give 0 for no graph.")
         _check_number("RetrievalSettings.graph_damping", self.graph_damping, remedy="0.5 is usual.")
@@ -274,7 +274,12 @@ class RetrievalSettings:
         return float(getattr(self, f"{kind}_weight"))
 
 
-def _check_whole(name: str, value: object, *, least: int, remedy: str) -> None:
+def check_whole(name: str, value: object, *, least: int, remedy: str) -> None:
+    """Refuse a setting that is no whole number of ``least`` or more.
+
+    Raises:
+        InputError: With the name, what was found, what was expected, and the remedy.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}; expected a whole number of {least} or more. {remedy}")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Literal, TypeAlias, get_args
 
+from memorag_core.config import check_whole
 from memorag_core.errors import InputError
 
 VectorKind: TypeAlias = Literal["flat", "hnsw", "ivf"]
@@ -81,11 +82,8 @@ class VectorSettings:
             least = {"seed": 0, "links": 2}.get(name, 1)
             if name == "lists" and number is None:
                 continue
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise InputError(
-                    f"VectorSettings.{name} is {number!r}; expected a whole number of {least} or more. Leave "
-                    "it out for the default."
-                )
+            remedy = "Leave it out for the default."
+            check_whole(f"VectorSettings.{name}", number, least=least, remedy=remedy)
         for name in ("tail_share", "dead_share"):
             share = getattr(self, name)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
