@@ -259,11 +259,7 @@ def flag_embedder(
     check_batch_size(batch_size)
     if isinstance(model, str | PathLike):
         library = _library("Encoding with bge-m3")
-        place = device or best_device()
-        with without_bars():
-            loaded = library.BGEM3FlagModel(
-                str(model), devices=place, use_fp16=_half(half, place), batch_size=batch_size
-            )
+        loaded = _loaded(library.BGEM3FlagModel, model, device, half, batch_size)
         return FlagEmbedder(loaded, batch_size=batch_size, max_tokens=max_tokens)
     if not is_flag_embedder(model):
         raise InputError(
@@ -298,11 +294,7 @@ def flag_reranker(
     check_batch_size(batch_size)
     if isinstance(model, str | PathLike):
         library = _library("Re-ranking with FlagEmbedding")
-        place = device or best_device()
-        with without_bars():
-            loaded = library.FlagReranker(
-                str(model), devices=place, use_fp16=_half(half, place), batch_size=batch_size
-            )
+        loaded = _loaded(library.FlagReranker, model, device, half, batch_size)
         return FlagScorer(loaded, batch_size=batch_size, max_tokens=max_tokens)
     if not is_flag_reranker(model):
         raise InputError(
@@ -325,6 +317,15 @@ def is_flag_reranker(value: object) -> bool:
 
 
 _DENSE = {"return_dense": True, "return_sparse": False, "return_colbert_vecs": False}
+
+
+def _loaded(
+    kind: Any, model: str | PathLike[str], device: str | None, half: bool | None, batch_size: int
+) -> Any:
+    """A model by its name or folder, on one device: several would start processes."""
+    place = device or best_device()
+    with without_bars():
+        return kind(str(model), devices=place, use_fp16=_half(half, place), batch_size=batch_size)
 
 
 def _library(purpose: str) -> Any:
