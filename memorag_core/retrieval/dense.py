@@ -23,7 +23,7 @@ import numpy.typing as npt
 from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.records import Chunk
-from memorag_core.retrieval.encoding import check_embedder, encode_chunks, matched, unit_rows
+from memorag_core.retrieval.encoding import check_embedder, encode_chunks, unit_rows
 from memorag_core.retrieval.neighbours import (
     REMEDY,
     Rows,
@@ -208,33 +208,6 @@ class DenseIndex:
         kept = np.ones(self.size, dtype=bool)
         kept[gone] = False
         return self.changed(np.flatnonzero(kept))
-
-    def rechunked(
-        self,
-        before: Sequence[Chunk],
-        after: Sequence[Chunk],
-        *,
-        batch_size: int = 64,
-        progress: bool | None = None,
-    ) -> DenseIndex:
-        """The index of other chunks; only texts that are new are encoded, each once. See ``changed``.
-
-        Args:
-            before: This index's chunks, in their order.
-            after: The new one's.
-            batch_size: The most texts handed to the embedder in one call.
-            progress: Whether to show a bar while encoding; None shows it on terminals.
-
-        Raises:
-            InputError: No chunks, ``before`` is not one a vector, or vectors that do not fit.
-        """
-        if len(before) != self.size:
-            raise InputError(f"{len(before)} chunks were said to be before; the index is of {self.size}.")
-        places, new = matched(before, after)
-        added = None
-        if new:
-            added = encode_chunks(new, self.embedder, batch_size=batch_size, progress=progress)
-        return self.changed(places, added)
 
     def changed(self, places: Numbers, added: FloatMatrix | None = None) -> DenseIndex:
         """The index of other chunks, most of them from this one; no structure is built for a small change.

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from memorag_core.errors import InputError
 from memorag_core.protocols import FloatMatrix
 from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.encoding import matched
+from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.vectors import VectorSettings
 from tests.core.retrieval.clustered import Numbered, clustered, exact, numbers
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora
@@ -211,11 +213,13 @@ def test_other_chunks_are_indexed_as_if_afresh_and_only_new_texts_are_encoded(
 ) -> None:
     embedder = HashedWords()
     chosen = VectorSettings(tail_share=1.0, dead_share=1.0)
-    index = DenseIndex.build(chunks_of(first), embedder, settings=chosen)
+    whole = EvidenceIndex.build(chunks_of(first), embedder, vector_settings=chosen)
     known = set(first)
     for before, after_it in ((first, second), (second, third)):
         embedder.calls.clear()
-        index = index.rechunked(chunks_of(before), chunks_of(after_it))
+        whole = whole.changed(chunks_of(after_it))
+        index = whole.dense
+        assert index is not None
         assert sum(embedder.calls) == len({*after_it} - {*before})
         fresh = DenseIndex.build(chunks_of(after_it), HashedWords())
         assert np.array_equal(index.vectors, fresh.vectors)
@@ -227,10 +231,10 @@ def test_a_corpus_that_repeats_itself_keeps_the_vectors_it_has() -> None:
     index = DenseIndex.build(
         chunks_of(texts), HashedWords(), settings=VectorSettings(tail_share=1.0, dead_share=1.0)
     )
-    same = index.rechunked(chunks_of(texts), chunks_of([*texts, "the harbour"]))
+    places, new = matched(chunks_of(texts), chunks_of([*texts, "the harbour"]))
+    assert (places, [chunk.text for chunk in new]) == ([0, 1, 2, 3, 4], ["the harbour"])
+    same = index.changed(places, np.ones((1, index.dimensions), dtype=np.float32))
     assert same._rows.tolist() == [0, 1, 2, 3, 4]  # no row was copied, none is dead
-    with pytest.raises(InputError, match="3 chunks were said to be before; the index is of 4"):
-        index.rechunked(chunks_of(texts[:3]), chunks_of(texts))
 
 
 def test_added_vectors_are_brought_to_length_1() -> None:
