@@ -19,10 +19,11 @@ from memorag_core.config import ChunkSettings, ClueSettings
 from memorag_core.errors import InputError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
-from memorag_core.protocols import MemoryModel, keeps_documents
+from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
 from memorag_core.records import Chunk, Document, Recall
-from memorag_core.retrieval import EvidenceIndex, IndexMaker
-from memorag_core.text import as_documents, split_document
+from memorag_core.retrieval import EvidenceIndex, IndexMaker, text_encoder
+from memorag_core.splitting import check_splitter
+from memorag_core.text import as_documents, split_documents
 
 Order: TypeAlias = Literal["given", "changing_last"]
 """How documents stand in a corpus: as they were added, or those that were updated most often at the end."""
@@ -108,6 +109,8 @@ class Reader:
         chunks: how documents are cut.
         order: how they stand.
         progress: whether to show bars; None shows them on terminals.
+        splitter: makes chunks of its own instead; None cuts them as ``chunks`` says.
+        encoder: what chunks have to fit: the embedder, if it says how much it reads.
     """
 
     model: MemoryModel
@@ -115,10 +118,15 @@ class Reader:
     chunks: ChunkSettings
     order: Order = "given"
     progress: bool | None = None
+    splitter: Splitter | None = None
+    encoder: TextEncoder | None = field(init=False)
 
     def __post_init__(self) -> None:
         if self.order not in ("given", "changing_last"):
             raise InputError(f"The order is {self.order!r}; expected 'given' or 'changing_last'.")
+        if self.splitter is not None:
+            check_splitter(self.splitter)
+        object.__setattr__(self, "encoder", text_encoder(self.maker.embedder))
 
     def added(self, corpus: Corpus | None, given: str | Document | Sequence[str | Document]) -> Corpus:
         """The corpus with more documents behind those there are.
@@ -248,15 +256,16 @@ class Reader:
         return Corpus(tuple(documents), memory, index, passages, dict(changes))
 
     def _indexed(self, corpus: Corpus | None, documents: Iterable[Document]) -> EvidenceIndex:
-        """An index over all chunks; texts that are in the one before are not encoded again."""
+        """An index over all chunks; those of a document that is as it was stay, whatever would be cut now."""
         kept: dict[str, list[Chunk]] = {}
         known = {document.id: document for document in corpus.documents} if corpus else {}
         for chunk in corpus.index.chunks if corpus else ():
             kept.setdefault(chunk.document_id, []).append(chunk)
-        chunks: list[Chunk] = []
-        for document in documents:
-            same = known.get(document.id) == document
-            chunks += kept[document.id] if same else split_document(document, self.chunks)
+        documents = tuple(documents)
+        new = [document for document in documents if known.get(document.id) != document]
+        cut = split_documents(new, self.chunks, encoder=self.encoder, splitter=self.splitter)
+        kept |= {document.id: list(own) for document, own in zip(new, cut, strict=True)}
+        chunks = [chunk for document in documents for chunk in kept[document.id]]
         return self.maker.index(chunks, corpus.index if corpus else None)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.records import Ask, Document, Recollection
+from memorag_core.records import Ask, Document, FoundPassage, Recollection
 
 Generate: TypeAlias = Callable[[str], str]
 """The user's own LLM: a prompt in, its text out."""
@@ -21,6 +21,9 @@ FloatMatrix: TypeAlias = npt.NDArray[np.float32]
 
 CountTokens: TypeAlias = Callable[[str], int]
 """How much a text takes of a budget, in whatever unit."""
+
+Splitter: TypeAlias = Callable[[str], Sequence[tuple[int, int]] | Sequence[str]]
+"""The user's own chunks of a text: of each its first character and the one after its last, or its text."""
 
 TokenWeights: TypeAlias = Mapping[int, float]
 """The weight of each token id that a text has, above 0."""
@@ -173,7 +176,11 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What knows how much of a text it reads, so that chunks can be cut to fit."""
+    """What knows how much of a passage it reads, so that chunks are cut to fit; an embedder may be one.
+
+    One that has ``too_long(texts)`` too, which gives the tokens of the texts that it would not read whole by
+    their places, is asked about many at once.
+    """
 
     @property
     def max_tokens(self) -> int | None:
@@ -212,4 +219,22 @@ class Reranker(Protocol):
 
     def __call__(self, query: str, passages: Sequence[str], /) -> Sequence[float]:
         """One finite number for each passage, in their order."""
+        ...
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A retriever of the user's own, over whatever it searches."""
+
+    def search(self, query: str, k: int, /) -> Sequence[FoundPassage]:
+        """At most about ``k`` passages for a query, best first; called on several threads at once."""
+        ...
+
+
+@runtime_checkable
+class AsyncSearcher(Searcher, Protocol):
+    """A retriever of the user's own that can be awaited."""
+
+    async def asearch(self, query: str, k: int, /) -> Sequence[FoundPassage]:
+        """``search`` without a thread."""
         ...

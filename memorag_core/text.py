@@ -1,19 +1,21 @@
 """Documents into chunks with character offsets.
 
-In: what the user gave, a text or documents. Out: checked documents, their chunks. Knows no tokens and no
-model: sizes are characters, and a chunk is always a slice of its document.
+In: what the user gave, a text or documents; how to cut them. Out: checked documents, their chunks. Knows no
+model but an encoder that counts, and a chunk is always a slice of its document.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Sequence
 from itertools import count
 
-from semantic_text_splitter import TextSplitter
-
 from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
+from memorag_core.fitting import Span, cut_spans, fit_spans, too_long
+from memorag_core.protocols import Splitter, TextEncoder
 from memorag_core.records import Chunk, Document
+from memorag_core.splitting import own_spans
 
 
 def as_documents(
@@ -61,30 +63,71 @@ def as_documents(
 
 
 def split_document(document: Document, settings: ChunkSettings) -> tuple[Chunk, ...]:
-    """Cut a document into chunks, between paragraphs and sentences where the size allows it.
+    """Cut one document by characters alone: ``split_documents`` without an encoder or a splitter."""
+    return split_documents((document,), settings)[0]
+
+
+def split_documents(
+    documents: Sequence[Document],
+    settings: ChunkSettings,
+    *,
+    encoder: TextEncoder | None = None,
+    splitter: Splitter | None = None,
+) -> tuple[tuple[Chunk, ...], ...]:
+    """Cut documents into chunks.
 
     Args:
-        document: A document with at least one visible character.
-        settings: Size and overlap in characters.
+        documents: Each with at least one visible character.
+        settings: Size and overlap in characters. Cuts are between paragraphs and sentences where the size
+            allows it. With a ``splitter`` they are not looked at.
+        encoder: What will read the chunks: those that it would not read whole are cut further.
+        splitter: Makes the chunks instead, which stay as they are; see ``memorag_core.splitting.own_spans``.
 
     Returns:
-        The chunks in the order of the text, without white space at their ends. ``chunk.text`` is
-        ``document.text[chunk.start:chunk.end]``; every visible character is in some chunk.
+        For each document its chunks in the order of the text. ``chunk.text`` is
+        ``document.text[chunk.start:chunk.end]``. Without a ``splitter`` every visible character is in some
+        chunk, and chunks have no white space at their ends.
 
     Raises:
-        InputError: The document is empty or cannot be encoded.
+        InputError: A document is empty or cannot be encoded; the splitter gave what are no chunks of its
+            text; the encoder has no room for text.
+
+    Warns:
+        UserWarning: The encoder does not read some of the splitter's chunks whole.
     """
-    _check_text(document)
-    splitter = TextSplitter(settings.size, overlap=settings.overlap)
-    chunks: list[Chunk] = []
-    for start, piece in splitter.chunk_indices(document.text):
-        text = piece.strip()  # Python knows a few more white spaces than the splitter does
-        start += len(piece) - len(piece.lstrip())
-        end = start + len(text)
-        if not text or (chunks and end <= chunks[-1].end):
-            continue  # nothing but white space, or nothing but overlap
-        chunks.append(Chunk(f"{document.id}:{start}-{end}", text, document.id, start, end, document.metadata))
-    return tuple(chunks)
+    for document in documents:
+        _check_text(document)
+    texts = [document.text for document in documents]
+    if splitter is not None:
+        spans = [own_spans(document.text, splitter, document.id) for document in documents]
+        if encoder is not None:
+            _warn_of_long_ones(texts, spans, encoder)
+    else:
+        spans = [cut_spans(text, size=settings.size, overlap=settings.overlap) for text in texts]
+        if encoder is not None:
+            spans = fit_spans(texts, spans, encoder, repeated=settings.overlap / settings.size)
+    return tuple(_chunks(document, own) for document, own in zip(documents, spans, strict=True))
+
+
+def _chunks(document: Document, spans: Sequence[Span]) -> tuple[Chunk, ...]:
+    name, text, metadata = document.id, document.text, document.metadata
+    return tuple(
+        Chunk(f"{name}:{start}-{end}", text[start:end], name, start, end, metadata) for start, end in spans
+    )
+
+
+def _warn_of_long_ones(texts: Sequence[str], spans: Sequence[Sequence[Span]], encoder: TextEncoder) -> None:
+    own = [text[start:end] for text, some in zip(texts, spans, strict=True) for start, end in some]
+    long = too_long(own, encoder)
+    if long:
+        warnings.warn(
+            f"{len(long)} of {len(own)} chunks that the splitter gave have more tokens (up to "
+            f"{max(long.values())}) than the {encoder.max_tokens} that the embedder reads; their ends are "
+            "not in their vectors. Let the splitter make shorter ones, or leave it out: then chunks are cut "
+            "to fit.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _check_id(document: Document, place: int, used: Collection[str]) -> None:

@@ -27,12 +27,12 @@ from memorag_core.retrieval.inference import (
     ForwardError,
     best_device,
     check_batch_size,
-    count_tokens,
     guarded,
     name_of,
     read_limit,
     without_bars,
 )
+from memorag_core.retrieval.lengths import PassageLengths
 
 _HEADS = ("sparse_linear.pt", "colbert_linear.pt")
 
@@ -66,6 +66,9 @@ class FlagEmbedder:
         self._lock = Lock()
         limit = read_limit(model.model, model.tokenizer, wanted=max_tokens)
         self.max_tokens = int(model.passage_max_length) if limit is None else limit
+        self._lengths = PassageLengths(
+            model.tokenizer, self.max_tokens, dressed=self._dressed, lock=self._lock
+        )
         self.fingerprint = {
             "encoder": "FlagEmbedding",
             "model": name_of(model.model_name_or_path),
@@ -130,12 +133,19 @@ class FlagEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """The tokens that a passage has for this encoder, special ones and instruction included."""
+        return self._lengths.count_tokens(text)
+
+    def too_long(self, texts: Sequence[str]) -> dict[int, int]:
+        """The places of the passages that are not read whole, and the tokens of each."""
+        return self._lengths.too_long(texts)
+
+    def _dressed(self, text: str) -> str:
         instruction = self._model.kwargs.get("passage_instruction_for_retrieval")
-        if instruction is not None:
-            form = self._model.kwargs.get("passage_instruction_format", "{}{}")
-            text = self._model.get_detailed_instruct(form, instruction, text)
-        with self._lock:
-            return count_tokens(self._model.tokenizer, text)
+        if instruction is None:
+            return text
+        form = self._model.kwargs.get("passage_instruction_format", "{}{}")
+        dressed: str = self._model.get_detailed_instruct(form, instruction, text)
+        return dressed
 
     def _lexical(self, texts: Sequence[str], encode: Callable[..., Any]) -> list[TokenWeights]:
         self._check_heads("lexical weights")

@@ -6,12 +6,15 @@ FlagEmbedding nor sentence-transformers, nor what the vectors are for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
 from memorag_core.errors import InputError
+
+_EXPANSION = 16
+"""Bytes of a normal form for each byte of a character but the first; all of Unicode keeps to it."""
 
 _NO_LIMIT = 10**9
 """Tokenizers without a length say 10^30, static models infinity; nothing that reads has so many positions."""
@@ -44,14 +47,15 @@ def read_limit(model: Any, tokenizer: Any, *, wanted: int | None) -> int | None:
 
     Args:
         model: A module of torch. Its learned positions count, less those that RoBERTa keeps for padding;
-            without any, what its configuration says.
+            without any, what its configuration says; and its ``max_seq_length``, if it has one.
         tokenizer: Its tokenizer, whose own limit counts too, if it has one.
         wanted: A lower limit that was asked for, or None.
 
     Raises:
         InputError: ``wanted`` is below 1, no whole number, or more than the model reads.
     """
-    limits = [_positions(model), getattr(tokenizer, "model_max_length", None)]
+    own = (getattr(model, "max_seq_length", None), getattr(tokenizer, "model_max_length", None))
+    limits = [_positions(model), *own]
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT]
     most = min(known, default=None)
     if wanted is None:
@@ -76,16 +80,28 @@ def _positions(model: Any) -> int | None:
     return said if isinstance(said, int) else None
 
 
-def count_tokens(tokenizer: Any, text: str) -> int:
-    """The tokens of a text with the special tokens that the encoder adds, nothing cut off.
+def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """The tokens of each text with the special tokens that the encoder adds, nothing cut off.
 
     Args:
         tokenizer: One of transformers, or a bare ``tokenizers.Tokenizer`` as static models have.
-        text: Anything.
+        texts: At least one.
     """
     if callable(tokenizer):
-        return len(tokenizer(text, truncation=False, padding=False, verbose=False)["input_ids"])
-    return len(tokenizer.encode(text, add_special_tokens=False).ids)
+        asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        found = tokenizer(list(texts), truncation=False, padding=False, **asked)["input_ids"]
+        return [len(ids) for ids in found]
+    return [len(found.ids) for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def most_tokens(text: str) -> int:
+    """More tokens than any tokenizer makes of a text, special ones aside; found without one.
+
+    A token stands for a byte or more of the text in a normal form; and where beginnings of words are marked,
+    a mark may be a token. ASCII is its own normal form. Of other characters the normal forms, in lower case,
+    have at most 16 bytes for each byte but the first ("\ufdfa" has 3 and becomes 33).
+    """
+    return 2 * (len(text) + _EXPANSION * (len(text.encode()) - len(text))) + 2
 
 
 def check_batch_size(batch_size: int) -> None:

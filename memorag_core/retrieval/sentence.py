@@ -23,11 +23,11 @@ from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.retrieval.inference import (
     best_device,
     check_batch_size,
-    count_tokens,
     name_of,
     read_limit,
     without_bars,
 )
+from memorag_core.retrieval.lengths import PassageLengths
 
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 """The names under which models keep what stands before passages, in the order in which they are looked up."""
@@ -60,6 +60,9 @@ class SentenceEmbedder:
         self._passage_prompt = passage_prompt
         self._lock = Lock()
         self.max_tokens = read_limit(model, model.tokenizer, wanted=max_tokens)
+        self._lengths = PassageLengths(
+            model.tokenizer, self.max_tokens, dressed=self._dressed, lock=self._lock
+        )
         self.fingerprint = {
             "encoder": "sentence-transformers",
             "model": _name(model),
@@ -79,12 +82,18 @@ class SentenceEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """The tokens that a passage has for this encoder, special ones and its prompt included."""
-        prompt = self._passage_prompt
-        if prompt is None:
-            own = self._model.prompts
-            prompt = next((own[name] for name in _PASSAGE_PROMPTS if name in own), "")
-        with self._lock:
-            return count_tokens(self._model.tokenizer, prompt + text)
+        return self._lengths.count_tokens(text)
+
+    def too_long(self, texts: Sequence[str]) -> dict[int, int]:
+        """The places of the passages that are not read whole, and the tokens of each."""
+        return self._lengths.too_long(texts)
+
+    def _dressed(self, text: str) -> str:
+        if self._passage_prompt is not None:
+            return self._passage_prompt + text
+        own = self._model.prompts
+        prompt: str = next((own[name] for name in _PASSAGE_PROMPTS if name in own), "")
+        return prompt + text
 
     def _encode(self, encode: Any, texts: Sequence[str], prompt: str | None) -> list[list[float]]:
         if not texts:

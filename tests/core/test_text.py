@@ -14,29 +14,9 @@ from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
 from memorag_core.records import Document
 from memorag_core.text import as_documents, split_document
+from tests.core.texts_of_scripts import CHINESE, ENGLISH, JAPANESE, visible_texts
 
-ENGLISH = (
-    "Mara Venn repairs timepieces in Orrin. She learned the trade from her aunt, keeper of the clock.\n\n"
-    "  The tower burned in the year of the flood. Nobody has rung its bell since; the ropes hang cold.\n"
-)
-CHINESE = (
-    "东胜神洲有一国土，名曰傲来国。国近大海，海中有一座名山，唤为花果山。\n\n"
-    "那座山正当顶上，有一块仙石。其石有三丈六尺五寸高，有二丈四尺围圆。"
-)
-JAPANESE = (
-    "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。"
-    "何でも薄暗いじめじめした所でニャーニャー泣いていた事だけは記憶している。"
-)
 SPANISH = "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, vivía un hidalgo. ¿Quién era?"
-
-pieces = st.one_of(
-    st.sampled_from(
-        "Mara |repairs.| |\n|\n\n|\t|。|唐僧|取经|👩‍👩‍👧|e\u0301|\u3000|\x1c|\u200b|\r\n".split("|")
-    ),
-    st.text(max_size=8),
-)
-texts = st.lists(pieces, min_size=1, max_size=60).map("".join)
-visible_texts = texts.filter(lambda text: bool(text.strip()))
 
 
 @given(text=visible_texts, size=st.integers(1, 60), data=st.data())
