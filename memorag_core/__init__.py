@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from memorag_core.answer import answer_prompt, number_passages
     from memorag_core.beacon import BeaconModel
+    from memorag_core.citing import CitationParser, CitedText, find_citations
     from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
     from memorag_core.corpus import DocumentRow, Reading
     from memorag_core.errors import (
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         MemoRAGError,
         MissingExtraError,
         NothingMemorizedError,
+        RetrievalError,
         StoreError,
         UnsupportedModelError,
     )
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from memorag_core.pipeline import MemoRAG
     from memorag_core.plan import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
     from memorag_core.protocols import (
+        AsyncSearcher,
         DocumentMemoryModel,
         Embedder,
         Generate,
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
         Memory,
         MemoryModel,
         Reranker,
+        Searcher,
+        Splitter,
+        TextEncoder,
         Watch,
     )
     from memorag_core.records import (
@@ -42,19 +49,25 @@ if TYPE_CHECKING:
         Answer,
         Ask,
         Chunk,
+        Citation,
         Clue,
         ClueKind,
         Document,
         DroppedClue,
         Evidence,
+        Findings,
+        FoundPassage,
         Hit,
         Place,
         Recall,
         Recollection,
+        SearchFailure,
         Span,
+        Unfounded,
     )
     from memorag_core.report import Explanation
     from memorag_core.retrieval import (
+        FanOut,
         VectorSettings,
         cross_encoder,
         find_entities,
@@ -69,10 +82,14 @@ __all__ = [
     "CLUE_KINDS",
     "Answer",
     "Ask",
+    "AsyncSearcher",
     "BeaconModel",
     "CheckpointError",
     "Chunk",
     "ChunkSettings",
+    "Citation",
+    "CitationParser",
+    "CitedText",
     "Clue",
     "ClueKind",
     "ClueSettings",
@@ -83,6 +100,9 @@ __all__ = [
     "Embedder",
     "Evidence",
     "Explanation",
+    "FanOut",
+    "Findings",
+    "FoundPassage",
     "Generate",
     "GistModel",
     "Hit",
@@ -103,24 +123,35 @@ __all__ = [
     "Recall",
     "Recollection",
     "Reranker",
+    "RetrievalError",
     "RetrievalSettings",
+    "SearchFailure",
+    "Searcher",
     "Span",
+    "Splitter",
     "StoreError",
+    "TextEncoder",
+    "Unfounded",
     "UnsupportedModelError",
     "VectorSettings",
     "Watch",
+    "answer_prompt",
     "check_plan",
     "cross_encoder",
+    "find_citations",
     "find_entities",
     "flag_embedder",
     "flag_reranker",
     "local_condenser",
+    "number_passages",
     "plan_memory",
     "sentence_transformer",
 ]
 
 _HOMES = {
+    "answer": ("answer_prompt", "number_passages"),
     "beacon": ("BeaconModel",),
+    "citing": ("CitationParser", "CitedText", "find_citations"),
     "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
     "corpus": ("DocumentRow", "Reading"),
     "errors": (
@@ -129,6 +160,7 @@ _HOMES = {
         "MemoRAGError",
         "MissingExtraError",
         "NothingMemorizedError",
+        "RetrievalError",
         "StoreError",
         "UnsupportedModelError",
     ),
@@ -138,6 +170,7 @@ _HOMES = {
     "pipeline": ("MemoRAG",),
     "plan": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
     "protocols": (
+        "AsyncSearcher",
         "DocumentMemoryModel",
         "Embedder",
         "Generate",
@@ -145,6 +178,9 @@ _HOMES = {
         "Memory",
         "MemoryModel",
         "Reranker",
+        "Searcher",
+        "Splitter",
+        "TextEncoder",
         "Watch",
     ),
     "records": (
@@ -152,19 +188,25 @@ _HOMES = {
         "Answer",
         "Ask",
         "Chunk",
+        "Citation",
         "Clue",
         "ClueKind",
         "Document",
         "DroppedClue",
         "Evidence",
+        "Findings",
+        "FoundPassage",
         "Hit",
         "Place",
         "Recall",
         "Recollection",
+        "SearchFailure",
         "Span",
+        "Unfounded",
     ),
     "report": ("Explanation",),
     "retrieval": (
+        "FanOut",
         "VectorSettings",
         "cross_encoder",
         "find_entities",

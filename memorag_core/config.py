@@ -167,6 +167,8 @@ class RetrievalSettings:
             each list. "relative_score" is ``weight * (score - lowest) / (highest - lowest)``, over the scores
             of the list; 1 for all where they are equal. Ranks, because BM25's scores and cosines are spread
             differently, and one far-off score would push all others of its list together.
+        bm25_weight: Weight of BM25's lists. 0 leaves them out, so that vectors search alone.
+        dense_weight: Weight of the lists of the vectors, where there is an embedder; 0 leaves them out.
         lexical_weight: Weight of the lists of an embedder's own token weights (bge-m3's), in units of BM25's
             and the vectors'. 0 leaves them out, and then they are not made.
         graph_weight: Weight of what hangs together with the first chunks found, by the names and rare words
@@ -208,6 +210,8 @@ class RetrievalSettings:
     confidence: float = 4.0
     support: float = 0.25
     fusion: FusionMethod = "rrf"
+    bm25_weight: float = 1.0
+    dense_weight: float = 1.0
     lexical_weight: float = 0.0
     graph_weight: float = 0.0
     graph_anchors: int = 2
@@ -250,7 +254,14 @@ class RetrievalSettings:
         if self.budget is not None:
             check_whole("RetrievalSettings.budget", self.budget, least=1, remedy="Give None for no limit.")
         check_whole("RetrievalSettings.neighbours", self.neighbours, least=0, remedy="Give 0 for none.")
+        _check_number("RetrievalSettings.bm25_weight", self.bm25_weight, remedy="Give 0 for no BM25.")
+        _check_number("RetrievalSettings.dense_weight", self.dense_weight, remedy="Give 0 for no vectors.")
         _check_number("RetrievalSettings.lexical_weight", self.lexical_weight, remedy="Give 0 for none.")
+        if not (self.bm25_weight or self.dense_weight or self.lexical_weight):
+            raise InputError(
+                "RetrievalSettings has a bm25_weight, a dense_weight and a lexical_weight of 0; expected one "
+                "above 0, or nothing searches. Raise bm25_weight (1 is usual)."
+            )
         _check_number("RetrievalSettings.graph_weight", self.graph_weight, remedy="Give 0 for no graph.")
         _check_number("RetrievalSettings.graph_damping", self.graph_damping, remedy="0.5 is usual.")
         if self.graph_damping >= 1:

@@ -30,6 +30,10 @@ class StoreError(MemoRAGError):
     """A saved memory that cannot be opened: damaged, of another format version, or of another model."""
 
 
+class RetrievalError(MemoRAGError):
+    """Every search for a question failed; the failures, or the only one, are the cause of this error."""
+
+
 class MissingExtraError(MemoRAGError, ImportError):
     """An optional dependency is not installed; the message carries the pip command."""
 

@@ -11,25 +11,23 @@ on, and a reading that fails changes nothing.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from threading import Lock
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, Unpack
 
 from memorag_core.answer import answer_from_evidence, draft_answer
+from memorag_core.asking import Asker
 from memorag_core.asks import checked_asks
-from memorag_core.checking import check_clues
-from memorag_core.clues import recall
+from memorag_core.choices import Choices, memory_model, names_model, saved_changes, to_save, with_saved
 from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
 from memorag_core.corpus import Corpus, DocumentRow, Order, Reader, Reading
-from memorag_core.errors import InputError, NothingMemorizedError, StoreError
+from memorag_core.errors import NothingMemorizedError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
-from memorag_core.models import bundled_path
 from memorag_core.prompts import load_prompts
-from memorag_core.protocols import CountTokens, Generate, MemoryModel, keeps_documents
+from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, Splitter
 from memorag_core.records import (
     Answer,
     Ask,
@@ -38,11 +36,13 @@ from memorag_core.records import (
     ClueKind,
     Document,
     Evidence,
+    Findings,
     Recall,
 )
 from memorag_core.report import Explanation
 from memorag_core.retrieval import (
     EntityFinder,
+    FanOut,
     IndexMaker,
     Tokenization,
     VectorSettings,
@@ -50,7 +50,6 @@ from memorag_core.retrieval import (
     as_reranker,
     find_entities,
 )
-from memorag_core.routing import route
 from memorag_core.store import (
     WAIT_SECONDS,
     Encoding,
@@ -61,13 +60,7 @@ from memorag_core.store import (
     read_manifest,
     save_store,
 )
-from memorag_core.watching import ClueStream, Deadline
-
-S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings, VectorSettings)
-
-QUESTIONS_KEPT = 256
-"""Questions whose clues are kept: asking again, or for more evidence, does not ask the memory again."""
-
+from memorag_core.watching import ClueStream, Heard
 
 PASSAGES = "passages"
 """The name of the index of passages in a store."""
@@ -92,13 +85,14 @@ class MemoRAG:
         device: str = "auto",
         dtype: str = "auto",
         chunks: ChunkSettings | None = None,
+        splitter: Splitter | None = None,
         clues: ClueSettings | None = None,
         retrieval: RetrievalSettings | None = None,
         vectors: VectorSettings | None = None,
-        tokenization: Tokenization = "grams",
+        tokenization: Tokenization | None = None,
         entities: EntityFinder | None = None,
         count_tokens: CountTokens = len,
-        order: Order = "given",
+        order: Order | None = None,
         progress: bool | None = None,
     ) -> None:
         """Choose the collaborators and settings; nothing is read yet.
@@ -115,44 +109,49 @@ class MemoRAG:
                 the model's own.
             device: Where the model computes.
             dtype: In what precision it does. These three are for a model that is loaded here.
-            chunks: How documents are cut.
+            chunks: How documents are cut. Chunks that have more tokens than the embedder reads are cut on.
+            splitter: Makes the chunks instead: a function from a text to (start, end) pairs or to texts, such
+                as the ``split_text`` of LangChain's and LlamaIndex's splitters.
             clues: What is asked of the memory.
             retrieval: How many results, how rankings are joined, and whether token weights of the embedder
                 and a graph of chunks take part: these are made only if their weight is above 0.
             vectors: How vectors are searched.
             tokenization: What BM25 makes of scripts without spaces: their characters and pairs of them
-                ("grams"), or words of Japanese ("japanese", for corpora in Japanese).
+                ("grams", unless told), or words of Japanese ("japanese", for corpora in Japanese).
             entities: Finds the entities of a text for the graph, which is made then, whatever its weight;
                 None finds names and rare words without a model.
             count_tokens: What a text takes of ``RetrievalSettings.budget``; characters unless told.
-            order: How documents stand in memory: as they are added, or "changing_last": a document that is
-                updated moves behind those that were updated less often, so that its next update reads little.
+            order: How documents stand in memory: as they are added ("given", unless told), or
+                "changing_last": a document that is updated moves behind those that were updated less often,
+                so that its next update reads little.
             progress: Show progress bars; None shows them on terminals.
 
         Raises:
             InputError: No memory model, or ``ratio``, ``device`` or ``dtype`` for one that is loaded already;
-                no embedder, or one without the token weights that are asked for; no re-ranker; an unknown
-                order or tokenization.
+                no embedder, or one without the token weights that are asked for; no re-ranker; a splitter
+                that cannot be called; an unknown order or tokenization.
             CheckpointError: The checkpoint is damaged or missing.
             UnsupportedModelError: The checkpoint needs a computation that this package lacks.
         """
-        self.model = _memory_model(model, ratio, device, dtype)
+        self.model = memory_model(model, ratio, device, dtype)
         self.embedder = None if embedder is None else as_embedder(embedder)
         self.reranker = None if reranker is None else as_reranker(reranker)
-        self._count_tokens = count_tokens
+        self._asker = Asker(self.model, self.reranker, count_tokens)
         self._ratio = ratio
         self._recalling = clues or ClueSettings()
         self._retrieving = retrieval or RetrievalSettings()
         settings = self._retrieving
         self._maker = IndexMaker(
             self.embedder,
-            tokenization=tokenization,
+            tokenization=tokenization or "grams",
             lexical=settings.lexical_weight > 0,
             entities=entities or (find_entities if settings.graph_weight > 0 else None),
             vectors=vectors or VectorSettings(),
             progress=progress,
         )
-        self._reader = Reader(self.model, self._maker, chunks or ChunkSettings(), order, progress)
+        self._reader = Reader(
+            self.model, self._maker, chunks or ChunkSettings(), order or "given", progress, splitter
+        )
         self._reading = Lock()
         self._corpus: Corpus | None = None
         self._store: Writer | None = None
@@ -230,7 +229,7 @@ class MemoRAG:
         Raises:
             NothingMemorizedError: There is nothing to recall.
         """
-        return self._recall(self._memorized(), [question], self._asked(kinds))[0].clues
+        return self.recall_clues([question], kinds=kinds)[0].clues
 
     def stream_clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> ClueStream:
         """Clues line by line, as the memory recalls them.
@@ -251,15 +250,98 @@ class MemoRAG:
             InputError: A blank question.
         """
         corpus, settings = self._memorized(), self._asked(kinds)
-        asks = [Ask(question, kind) for kind in settings.kinds]
-        checked_asks(asks, parts=corpus.memory.parts)
+        checked_asks([Ask(question, kind) for kind in settings.kinds], parts=corpus.memory.parts)
         return ClueStream(
-            asks,
-            lambda stream: self._recall(corpus, [question], settings, stream=stream),
-            deadline=_deadline(settings),
+            lambda heard, stop: self._asker.recall(
+                corpus, [question], settings, heard=heard, stop=stop, again=True
+            )
         )
 
-    def explain(self, question: str, *, k: int | None = None) -> Explanation:
+    def recall_clues(
+        self,
+        questions: Sequence[str],
+        *,
+        kinds: Sequence[ClueKind] | None = None,
+        heard: Heard | None = None,
+    ) -> tuple[Recall, ...]:
+        """Clues for many questions, which are put to the memory together, with all that came of it.
+
+        Args:
+            questions: What the user wants to know.
+            kinds: Kinds of clue to ask for; None takes those of the settings.
+            heard: Called with a question and a clue, on the thread that asks, as soon as the clue's line is
+                complete, before it is known which are best; for a question whose clues are kept, at once.
+
+        Returns:
+            For each question its clues, what was dropped and why, and what asking took.
+
+        Raises:
+            NothingMemorizedError: There is nothing to recall.
+            InputError: No list of questions, or a blank one.
+        """
+        return self._asker.recall(self._memorized(), questions, self._asked(kinds), heard=heard)
+
+    async def arecall_clues(
+        self,
+        questions: Sequence[str],
+        *,
+        kinds: Sequence[ClueKind] | None = None,
+        heard: Heard | None = None,
+    ) -> tuple[Recall, ...]:
+        """``recall_clues`` in a thread; cancelling it ends the asking at the next token."""
+        return await self._asker.arecall(self._memorized(), questions, self._asked(kinds), heard=heard)
+
+    def find_evidence(
+        self,
+        recalled: Sequence[Recall],
+        *,
+        k: int | None = None,
+        settings: RetrievalSettings | None = None,
+        over: FanOut | Searcher | None = None,
+        where: Callable[[Chunk], bool] | None = None,
+    ) -> tuple[Findings, ...]:
+        """The evidence for questions and the clues that were recalled for them.
+
+        Args:
+            recalled: What ``recall_clues`` gave.
+            k: How many pieces for each question; None takes the settings' number, or all there are.
+            settings: How rankings are joined; None takes those this was made with.
+            over: A retriever of your own, which is asked instead of the chunks of what was memorized.
+            where: Whether a chunk of what was memorized may be found; None lets all be found. Called for each
+                chunk, at every search.
+
+        Returns:
+            For each question the evidence, best first: exactly ``k`` pieces of what was memorized, or all
+            that may be found where these are fewer; over a retriever of your own as many as it has, and the
+            searches that failed.
+
+        Raises:
+            InputError: ``k`` below 1 or above the number of chunks, a question without text, or ``where`` and
+                a retriever of your own.
+            NothingMemorizedError: There is nothing to search.
+            RetrievalError: All searches of a question failed, over a retriever of your own.
+        """
+        corpus, settings = self._memorized(), settings or self.retrieval
+        k = self._asker.checked_k(corpus, k, settings, over)
+        return self._asker.find(corpus, recalled, k, settings, over, where)
+
+    async def afind_evidence(
+        self,
+        recalled: Sequence[Recall],
+        *,
+        k: int | None = None,
+        settings: RetrievalSettings | None = None,
+        over: FanOut | Searcher | None = None,
+        where: Callable[[Chunk], bool] | None = None,
+    ) -> tuple[Findings, ...]:
+        """``find_evidence`` that leaves the event loop free; a retriever that can be awaited is awaited."""
+        corpus, settings = self._memorized(), settings or self.retrieval
+        k = self._asker.checked_k(corpus, k, settings, over)
+        return await self._asker.afind(corpus, recalled, k, settings, over, where)
+
+    def explain(
+        self, question: str, *, k: int | None = None, over: FanOut | Searcher | None = None
+    ) -> Explanation:
         """What happens for a question: asked of the memory, said by it, dropped and why, and found.
 
         The memory is asked even if the question's clues are kept.
@@ -267,22 +349,28 @@ class MemoRAG:
         Args:
             question: What the user wants to know.
             k: How many pieces of evidence; None takes the settings' number, or all there are.
+            over: See ``find_evidence``.
 
         Raises:
             InputError: As ``retrieve``.
             NothingMemorizedError: There is nothing to search.
         """
         corpus = self._memorized()
-        k = self._checked_k(corpus, k)
-        settings = self._recalling
-        recalled = self._recall(corpus, [question], settings, again=True)[0]
-        begun = time.perf_counter()
-        evidence = self._found(corpus, [recalled], k)[0]
-        seconds = time.perf_counter() - begun
-        return Explanation(recalled, evidence, corpus.memory.parts, corpus.memory.tokens, seconds)
+        k = self._asker.checked_k(corpus, k, self.retrieval, over)
+        recalled = self._asker.recall(corpus, [question], self.recalling, again=True)
+        found = self._asker.find(corpus, recalled, k, self.retrieval, over)[0]
+        memory = corpus.memory
+        return Explanation(
+            recalled[0], found.evidence, memory.parts, memory.tokens, found.seconds, found.failures
+        )
 
     def retrieve(
-        self, question: str, *, k: int | None = None, clues: Sequence[Clue] | None = None
+        self,
+        question: str,
+        *,
+        k: int | None = None,
+        clues: Sequence[Clue] | None = None,
+        over: FanOut | Searcher | None = None,
     ) -> tuple[Evidence, ...]:
         """The ``k`` chunks that the question and its clues find, best first.
 
@@ -290,27 +378,62 @@ class MemoRAG:
             question: What the user wants to know.
             k: How many; None takes the settings' number, or all there are.
             clues: Use these instead of asking the memory; an empty list searches with the question alone.
+            over: See ``find_evidence``.
 
         Raises:
             InputError: ``k`` below 1 or above the number of chunks, or a question without text.
             NothingMemorizedError: There is nothing to search.
+            RetrievalError: All searches failed, over a retriever of your own.
         """
         corpus = self._memorized()
-        k = self._checked_k(corpus, k)
+        k = self._asker.checked_k(corpus, k, self.retrieval, over)
         if clues is None:
-            clues = self._recall(corpus, [question], self._recalling)[0].clues
-        return self._found(corpus, [Recall(question, tuple(clues))], k)[0]
+            recalled = self._asker.recall(corpus, [question], self.recalling)
+        else:
+            recalled = (Recall(question, tuple(clues)),)
+        return self._asker.find(corpus, recalled, k, self.retrieval, over)[0].evidence
+
+    async def aretrieve(
+        self,
+        question: str,
+        *,
+        k: int | None = None,
+        clues: Sequence[Clue] | None = None,
+        over: FanOut | Searcher | None = None,
+    ) -> tuple[Evidence, ...]:
+        """``retrieve`` that leaves the event loop free."""
+        if clues is None:
+            return (await self.aretrieve_batch([question], k=k, over=over))[0]
+        return (await self.afind_evidence([Recall(question, tuple(clues))], k=k, over=over))[0].evidence
 
     def retrieve_batch(
-        self, questions: Sequence[str], *, k: int | None = None
+        self, questions: Sequence[str], *, k: int | None = None, over: FanOut | Searcher | None = None
     ) -> tuple[tuple[Evidence, ...], ...]:
         """``retrieve`` for many questions, which are put to the memory together."""
         corpus = self._memorized()
-        k = self._checked_k(corpus, k)
-        recalled = self._recall(corpus, questions, self._recalling)
-        return self._found(corpus, recalled, k)
+        k = self._asker.checked_k(corpus, k, self.retrieval, over)
+        recalled = self._asker.recall(corpus, questions, self.recalling)
+        found = self._asker.find(corpus, recalled, k, self.retrieval, over)
+        return tuple(one.evidence for one in found)
 
-    def answer(self, question: str, generate: Generate | None = None, *, k: int | None = None) -> Answer:
+    async def aretrieve_batch(
+        self, questions: Sequence[str], *, k: int | None = None, over: FanOut | Searcher | None = None
+    ) -> tuple[tuple[Evidence, ...], ...]:
+        """``retrieve_batch`` that leaves the event loop free."""
+        corpus = self._memorized()
+        k = self._asker.checked_k(corpus, k, self.retrieval, over)
+        recalled = await self._asker.arecall(corpus, questions, self.recalling)
+        found = await self._asker.afind(corpus, recalled, k, self.retrieval, over)
+        return tuple(one.evidence for one in found)
+
+    def answer(
+        self,
+        question: str,
+        generate: Generate | None = None,
+        *,
+        k: int | None = None,
+        over: FanOut | Searcher | None = None,
+    ) -> Answer:
         """Answer from evidence with the user's LLM, or, without one, with the memory's own draft.
 
         Args:
@@ -318,20 +441,22 @@ class MemoRAG:
             generate: Gets a prompt with numbered evidence, returns the answer. None gives the memory's draft,
                 with ``source="memory"``: it was recalled, and need not agree with the evidence beside it.
             k: How many pieces of evidence; None takes the settings' number, or all there are.
+            over: See ``find_evidence``.
 
         Raises:
             InputError: As ``retrieve``.
             NothingMemorizedError: There is nothing to answer from.
         """
         corpus = self._memorized()
-        k = self._checked_k(corpus, k)
-        clues = self._recall(corpus, [question], self._recalling)[0].clues
-        evidence = self._found(corpus, [Recall(question, clues)], k)[0]
+        k = self._asker.checked_k(corpus, k, self.retrieval, over)
+        recalled = self._asker.recall(corpus, [question], self.recalling)
+        clues = recalled[0].clues
+        evidence = self._asker.find(corpus, recalled, k, self.retrieval, over)[0].evidence
         if generate is not None:
-            prompts = load_prompts(self._recalling.language or detect_language(question))
+            prompts = load_prompts(self.recalling.language or detect_language(question))
             return answer_from_evidence(question, evidence, generate=generate, prompts=prompts, clues=clues)
-        if "answer" not in self._recalling.kinds:
-            clues += self._recall(corpus, [question], self._asked(("answer",)))[0].clues
+        if "answer" not in self.recalling.kinds:
+            clues += self._asker.recall(corpus, [question], self._asked(("answer",)))[0].clues
         return draft_answer(question, clues, evidence=evidence)
 
     def save(
@@ -367,44 +492,20 @@ class MemoRAG:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
-        embedder: Any = None,
-        reranker: Any = None,
-        ratio: int | Literal["adapt"] | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        chunks: ChunkSettings | None = None,
-        clues: ClueSettings | None = None,
-        retrieval: RetrievalSettings | None = None,
-        vectors: VectorSettings | None = None,
-        tokenization: Tokenization | None = None,
-        entities: EntityFinder | None = None,
-        count_tokens: CountTokens = len,
-        order: Order | None = None,
-        progress: bool | None = None,
         cache: str | os.PathLike[str] | None = None,
+        **choices: Unpack[Choices],
     ) -> Self:
         """Open what ``save`` wrote, without reading the text again.
-
-        Settings that are left out are as they were saved, and so is the ratio of a model that is loaded here.
 
         Args:
             path: The folder or the address.
             model: The memory model that read the text.
-            embedder: The one that made the saved vectors. Where none were saved, one can be added here.
-            reranker: See ``MemoRAG``.
-            ratio: See ``MemoRAG``.
-            device: See ``MemoRAG``.
-            dtype: See ``MemoRAG``.
-            chunks: See ``MemoRAG``; for documents that are memorized from now on.
-            clues: See ``MemoRAG``.
-            retrieval: See ``MemoRAG``.
-            vectors: See ``MemoRAG``.
-            tokenization: See ``MemoRAG``; None as it was saved.
-            entities: The one that found the entities of the saved graph, where that was your own.
-            count_tokens: See ``MemoRAG``.
-            order: See ``MemoRAG``.
-            progress: See ``MemoRAG``.
             cache: See ``save``.
+            **choices: As ``MemoRAG`` takes them. Settings that are left out are as they were saved, and so is
+                the ratio of a model that is loaded here. ``embedder`` is the one that made the saved vectors;
+                where none were saved, one can be added. ``chunks`` is for documents that are memorized from
+                now on, and so is ``splitter``. ``entities`` is what found those of the saved graph, where
+                that was your own.
 
         Raises:
             StoreError: The store is damaged, of another format version, or was made with another model or
@@ -413,24 +514,8 @@ class MemoRAG:
                 no ``entities``.
             MissingExtraError: An address, and what reaches it is not installed.
         """
-        settings = read_manifest(path).settings
-        rag = cls(
-            model,
-            embedder=embedder,
-            reranker=reranker,
-            ratio=_stored_ratio(settings) if ratio is None and _is_name(model) else ratio,
-            device=device,
-            dtype=dtype,
-            chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
-            clues=clues or _stored_settings(ClueSettings, settings, "clues"),
-            retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
-            vectors=vectors or _stored_settings(VectorSettings, settings, "vectors"),
-            tokenization=tokenization or _stored_tokenization(settings),
-            entities=entities,
-            count_tokens=count_tokens,
-            order=order or _stored_order(settings),
-            progress=progress,
-        )
+        saved = read_manifest(path).settings
+        rag = cls(model, **with_saved(choices, saved, names_model=names_model(model)))
         rag._take(load_store(path, rag.model.fingerprint, cache=cache))
         return rag
 
@@ -440,23 +525,10 @@ class MemoRAG:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | MemoryModel | None = None,
         *,
-        embedder: Any = None,
-        reranker: Any = None,
-        ratio: int | Literal["adapt"] | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        chunks: ChunkSettings | None = None,
-        clues: ClueSettings | None = None,
-        retrieval: RetrievalSettings | None = None,
-        vectors: VectorSettings | None = None,
-        tokenization: Tokenization | None = None,
-        entities: EntityFinder | None = None,
-        count_tokens: CountTokens = len,
-        order: Order | None = None,
-        progress: bool | None = None,
         kv: Encoding | None = None,
         wait: float = WAIT_SECONDS,
         cache: str | os.PathLike[str] | None = None,
+        **choices: Unpack[Choices],
     ) -> Self:
         """Work on a store in place: what is memorized, updated or deleted is saved before it can be asked.
 
@@ -465,24 +537,11 @@ class MemoRAG:
 
         Args:
             path: The folder or the address.
-            model: See ``load``; so are the arguments up to ``progress``.
-            embedder: See ``load``.
-            reranker: See ``MemoRAG``.
-            ratio: See ``MemoRAG``.
-            device: See ``MemoRAG``.
-            dtype: See ``MemoRAG``.
-            chunks: See ``MemoRAG``.
-            clues: See ``MemoRAG``.
-            retrieval: See ``MemoRAG``.
-            vectors: See ``MemoRAG``.
-            tokenization: See ``load``.
-            entities: See ``load``.
-            count_tokens: See ``MemoRAG``.
-            order: See ``MemoRAG``.
-            progress: See ``MemoRAG``.
+            model: The memory model that read the text, or is to read it.
             kv: See ``save``; for what is saved from now on.
             wait: Seconds to wait for another who has it open; 0 gives up at once.
             cache: See ``save``.
+            **choices: See ``load``.
 
         Raises:
             StoreError: As ``load`` and ``save``; another has it open.
@@ -492,24 +551,8 @@ class MemoRAG:
         with ExitStack() as held:
             store = held.enter_context(Writer(path, kv=kv, wait=wait, cache=cache))
             manifest = store.manifest()
-            settings = manifest.settings if manifest else None
-            rag = cls(
-                model,
-                embedder=embedder,
-                reranker=reranker,
-                ratio=_stored_ratio(settings) if ratio is None and _is_name(model) else ratio,
-                device=device,
-                dtype=dtype,
-                chunks=chunks or _stored_settings(ChunkSettings, settings, "chunks"),
-                clues=clues or _stored_settings(ClueSettings, settings, "clues"),
-                retrieval=retrieval or _stored_settings(RetrievalSettings, settings, "retrieval"),
-                vectors=vectors or _stored_settings(VectorSettings, settings, "vectors"),
-                tokenization=tokenization or _stored_tokenization(settings),
-                entities=entities,
-                count_tokens=count_tokens,
-                order=order or _stored_order(settings),
-                progress=progress,
-            )
+            saved = manifest.settings if manifest else None
+            rag = cls(model, **with_saved(choices, saved, names_model=names_model(model)))
             if manifest:
                 rag._take(store.load(rag.model.fingerprint))
             else:
@@ -545,6 +588,16 @@ class MemoRAG:
         """The memory, an immutable value of the model's; None before anything is memorized."""
         return self._corpus.memory if self._corpus else None
 
+    @property
+    def recalling(self) -> ClueSettings:
+        """What is asked of the memory for a question."""
+        return self._recalling
+
+    @property
+    def retrieval(self) -> RetrievalSettings:
+        """How many results a question gets, and how rankings are joined."""
+        return self._retrieving
+
     def _place(self, corpus: Corpus | None) -> None:
         """Make a corpus the one that is asked; where a store is open, it is saved first."""
         if self._store is not None:
@@ -554,16 +607,16 @@ class MemoRAG:
     def _stored(self, corpus: Corpus | None) -> StoredCorpus:
         """A corpus as the store takes it; None for one without documents."""
         tensors, header = self.model.pack(corpus.memory) if corpus else ({}, {})
-        settings = {
-            "ratio": self._ratio,
-            "order": self._reader.order,
-            "changes": dict(corpus.changes) if corpus else {},
-            "chunks": asdict(self._reader.chunks),
-            "clues": asdict(self._recalling),
-            "retrieval": asdict(self._retrieving),
-            "vectors": asdict(self._maker.vectors),
-            "tokenization": self._maker.tokenization,
-        }
+        settings = to_save(
+            ratio=self._ratio,
+            order=self._reader.order,
+            tokenization=self._maker.tokenization,
+            changes=corpus.changes if corpus else {},
+            chunks=self._reader.chunks,
+            clues=self._recalling,
+            retrieval=self._retrieving,
+            vectors=self._maker.vectors,
+        )
         indexes = {}
         if corpus:
             parts = {PASSAGES: corpus.passages.pack(), **self._maker.packed(corpus.index)}
@@ -586,7 +639,7 @@ class MemoRAG:
             index = self._maker.unpacked(stored.chunks, stored.vectors, kept)
             memory = self.model.unpack(stored.tensors, stored.header)
             passages = _stored_passages(stored)
-            changes = _stored_changes(stored.settings)
+            changes = saved_changes(stored.settings)
             self._corpus = Corpus(stored.documents, memory, index, passages, changes)
 
     def _memorized(self) -> Corpus:
@@ -599,162 +652,6 @@ class MemoRAG:
 
     def _asked(self, kinds: Sequence[ClueKind] | None) -> ClueSettings:
         return self._recalling if kinds is None else replace(self._recalling, kinds=tuple(kinds))
-
-    def _recall(
-        self,
-        corpus: Corpus,
-        questions: Sequence[str],
-        settings: ClueSettings,
-        *,
-        stream: ClueStream | None = None,
-        again: bool = False,
-    ) -> tuple[Recall, ...]:
-        """The clues for each question, asking the memory only for those that are not kept.
-
-        What was asked for under a limit that ended it, or for a stream that was broken off, is not kept.
-        """
-        if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
-            raise InputError(
-                f"The questions are {questions!r}; expected a list of texts. Give one text for each."
-            )
-        kept = {} if again or stream is not None else corpus.recalled.copy()
-        missing = [question for question in dict.fromkeys(questions) if (question, settings) not in kept]
-        if missing:
-            watch = stream or _deadline(settings)
-            recalled = recall(
-                missing,
-                corpus.memory,
-                model=self.model,
-                settings=replace(settings, language=settings.language or corpus.language),
-                parts=self._routed(corpus, missing, settings.max_parts),
-                passages=corpus.passages if settings.grounded else None,
-                watch=watch,
-            )
-            recalled = check_clues(
-                recalled, passages=corpus.passages, support=corpus.index.support, settings=settings
-            )
-            fresh = {(one.question, settings): one for one in recalled}
-            kept |= fresh
-            if watch is None or not watch.ended_early:
-                if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
-                    corpus.recalled.clear()
-                corpus.recalled.update(fresh)
-        return tuple(kept[question, settings] for question in questions)
-
-    def _found(self, corpus: Corpus, recalled: Sequence[Recall], k: int) -> tuple[tuple[Evidence, ...], ...]:
-        """The evidence for each question and its clues."""
-        return corpus.index.retrieve_batch(
-            [(one.question, one.clues) for one in recalled],
-            k=k,
-            settings=self._retrieving,
-            reranker=self.reranker,
-            count_tokens=self._count_tokens,
-        )
-
-    def _routed(
-        self, corpus: Corpus, questions: Sequence[str], most: int | None
-    ) -> list[tuple[int, ...] | None] | None:
-        """The parts that each question is put to; None for all of them."""
-        if most is None or corpus.memory.parts <= most:
-            return None
-        if not keeps_documents(self.model):
-            raise InputError(
-                f"ClueSettings.max_parts is {most}, and a {type(self.model).__name__} cannot be asked in "
-                "part: it lacks the members of memorag_core.DocumentMemoryModel. Leave max_parts out."
-            )
-        numbers = {document.id: number for number, document in enumerate(corpus.documents)}
-        return route(
-            questions, corpus.memory, model=self.model, index=corpus.index, numbers=numbers, most=most
-        )
-
-    def _checked_k(self, corpus: Corpus, k: int | None) -> int:
-        """Refuse a k that cannot be had before the memory is asked, which takes time."""
-        if k is None:
-            return min(self._retrieving.k, len(corpus.index.chunks))  # a short text has fewer
-        corpus.index.retrieve_batch((), k=k, settings=self._retrieving)  # without requests: looks at k only
-        return k
-
-
-def _deadline(settings: ClueSettings) -> Deadline | None:
-    return None if settings.max_seconds is None else Deadline(settings.max_seconds)
-
-
-def _is_name(model: object) -> bool:
-    return model is None or isinstance(model, str | os.PathLike)
-
-
-def _memory_model(model: Any, ratio: int | Literal["adapt"] | None, device: str, dtype: str) -> MemoryModel:
-    if _is_name(model):
-        from memorag_core.beacon import BeaconModel  # here, for it loads torch and transformers
-
-        path = bundled_path() if model is None else model
-        return BeaconModel.from_pretrained(path, ratio=ratio, device=device, dtype=dtype)
-    # Methods only: asking for the fingerprint might read all the weights.
-    if not all(callable(getattr(model, name, None)) for name in ("memorize", "recollect", "pack", "unpack")):
-        raise InputError(
-            f"The model is a {type(model).__name__}; expected a memory model (memorag_core.MemoryModel), the "
-            f"name or folder of a checkpoint, or None for the bundled model."
-        )
-    if ratio is not None or (device, dtype) != ("auto", "auto"):
-        raise InputError(
-            "ratio, device and dtype say how to load a model, but a loaded one was given. Give them where it "
-            "is loaded: BeaconModel.from_pretrained(name, ratio=..., device=..., dtype=...)."
-        )
-    loaded: MemoryModel = model
-    return loaded
-
-
-def _stored_settings(kind: type[S], settings: Mapping[str, Any] | None, name: str) -> S | None:
-    """What was saved under a name; None for a store that is new."""
-    if settings is None:
-        return None
-    try:
-        return kind(**settings[name])
-    except (KeyError, TypeError, InputError) as error:
-        raise StoreError(
-            f"The saved settings for {name} are {settings.get(name)!r}, unknown to this release: {error} "
-            f"Give them on loading: MemoRAG.load(path, {name}={kind.__name__}(...))."
-        ) from error
-
-
-def _stored_ratio(settings: Mapping[str, Any] | None) -> int | Literal["adapt"] | None:
-    ratio = (settings or {}).get("ratio")
-    if ratio is None or ratio == "adapt" or type(ratio) is int:
-        return ratio
-    raise StoreError(
-        f"The saved ratio is {ratio!r}; expected a whole number, 'adapt' or nothing. Give it on loading."
-    )
-
-
-def _stored_order(settings: Mapping[str, Any] | None) -> Order:
-    order: Order = (settings or {}).get("order", "given")
-    if order not in get_args(Order):
-        raise StoreError(
-            f"The saved order is {order!r}; expected one of {', '.join(get_args(Order))}. Give it on "
-            "loading: MemoRAG.load(path, order='given')."
-        )
-    return order
-
-
-def _stored_tokenization(settings: Mapping[str, Any] | None) -> Tokenization:
-    tokenization: Tokenization = (settings or {}).get("tokenization", "grams")
-    if tokenization not in get_args(Tokenization):
-        raise StoreError(
-            f"The saved tokenization is {tokenization!r}; expected one of "
-            f"{', '.join(get_args(Tokenization))}. Give it on loading: MemoRAG.load(path, "
-            "tokenization='grams')."
-        )
-    return tokenization
-
-
-def _stored_changes(settings: Mapping[str, Any]) -> dict[str, int]:
-    changes = settings.get("changes", {})
-    if not isinstance(changes, dict) or not all(type(count) is int for count in changes.values()):
-        raise StoreError(
-            f"The saved counts of changes are {changes!r}; expected a number for each changed document. "
-            "Restore the folder from a copy, or memorize the text again and save it."
-        )
-    return changes
 
 
 def _stored_passages(stored: StoredCorpus) -> Passages:

@@ -137,13 +137,16 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One place of a chunk in one ranked list: which retriever, asked what, at which rank (from 1)."""
+    """One place of a chunk in one ranked list: which retriever, asked what, at which rank (from 1).
+
+    ``score`` is the retriever's own, the higher the better; None where it gives none.
+    """
 
     retriever: str
     query: str
     kind: ClueKind | Literal["question"]
     rank: int
-    score: float
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +166,85 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundPassage:
+    """What a retriever of the user's own gives: a passage of whatever it searches.
+
+    ``id`` is the retriever's name for it; without one, equal texts are the same passage. ``score`` is the
+    higher the better; None where the retriever gives no scores, or such as cannot be compared that way.
+    """
+
+    text: str
+    id: str | None = None
+    score: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFailure:
+    """A search of the user's own retriever that gave nothing: what was asked, and what went wrong.
+
+    ``error`` is the type of the exception and its message; ``seconds`` is how long it took to fail.
+    """
+
+    query: str
+    kind: ClueKind | Literal["question"]
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What came of searching for one question.
+
+    Attributes:
+        question: what was asked.
+        evidence: best first.
+        failures: searches that gave nothing; the evidence was found without them.
+        seconds: that searching took, with all questions that were searched for together.
+    """
+
+    question: str
+    evidence: tuple[Evidence, ...] = ()
+    failures: tuple[SearchFailure, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A number in the text of an answer that names a passage of its evidence.
+
+    ``start`` and ``end`` are characters of that text: those of the mark in brackets, which several numbers
+    may share. ``evidence`` is the passage's index among the evidence, from 0, ``place`` where it stands in
+    the corpus; None for a passage of unknown place.
+    """
+
+    number: int
+    start: int
+    end: int
+    evidence: int
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfounded:
+    """A number in the text of an answer that is written like a citation, and no passage has it."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The text given to the user, with the evidence and clues behind it and who wrote it."""
+    """The text given to the user, with the evidence and clues behind it and who wrote it.
+
+    ``citations`` say which evidence the text names where, and ``unfounded`` what it names that is not there.
+    """
 
     text: str
     question: str
     source: Literal["generator", "memory"]
     evidence: tuple[Evidence, ...] = ()
     clues: tuple[Clue, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    unfounded: tuple[Unfounded, ...] = ()

@@ -10,9 +10,18 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from memorag_core.records import Answer, Clue, ClueKind, Evidence, Hit, Recall, Recollection
+from memorag_core.records import (
+    Answer,
+    Clue,
+    ClueKind,
+    Evidence,
+    Hit,
+    Recall,
+    Recollection,
+    SearchFailure,
+)
 
 _INDENT = "     "
 _FINDERS = 3
@@ -28,6 +37,7 @@ class Explanation:
         parts: of the memory.
         tokens: that were read into it.
         seconds: that finding the evidence took; asking took ``recall.seconds``.
+        failures: searches of a retriever of the user's own that gave nothing.
     """
 
     recall: Recall
@@ -35,6 +45,7 @@ class Explanation:
     parts: int
     tokens: int
     seconds: float
+    failures: tuple[SearchFailure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """All of it as data that JSON can write, but for metadata that it cannot."""
@@ -76,8 +87,17 @@ def format_explanation(explanation: Explanation, *, width: int = 100, excerpt: i
             "",
             f"Evidence, found in {explanation.seconds:.2f} s",
             *(line for found in explanation.evidence for line in _evidence_lines(found, width, excerpt)),
+            *_failure_lines(explanation.failures, width),
         ]
     )
+
+
+def _failure_lines(failures: Sequence[SearchFailure], width: int) -> Iterator[str]:
+    if failures:
+        yield from ("", "Searches that failed")
+    for failure in failures:
+        what = f"{_short(failure.query)} ({_one_line(failure.error)}, after {failure.seconds:.2f} s)"
+        yield _listed(failure.kind, what, width)
 
 
 def _asked_line(kind: ClueKind, said: Sequence[Recollection]) -> str:
@@ -130,7 +150,7 @@ def _clue_line(clue: Clue, width: int, *, known: bool = False) -> str:
     return _listed(clue.kind, f"{_one_line(clue.text)} ({', '.join(facts)})", width)
 
 
-def _listed(kind: ClueKind, text: str, width: int) -> str:
+def _listed(kind: ClueKind | Literal["question"], text: str, width: int) -> str:
     return textwrap.fill(text, width, initial_indent=f"  {kind:<10}", subsequent_indent=" " * 12)
 
 

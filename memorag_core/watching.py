@@ -1,4 +1,4 @@
-"""Who watches while a memory is asked: a deadline, and a stream of clues that can be broken off.
+"""Who hears clues while a memory is asked, and may end the asking: a listener, and a stream of clues.
 
 In: replies as they grow. Out: clues as their lines are complete, and the word to stop. Knows no model.
 """
@@ -10,25 +10,58 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event, Thread
+from typing import TypeAlias
 
 from memorag_core.clues import clues_of
 from memorag_core.records import Ask, Clue, Recollection
 
+Heard: TypeAlias = Callable[[str, Clue], object]
+"""Is told of a question and a clue, on the thread that asks, as soon as the clue's line is complete."""
 
-class Deadline:
-    """Ends all replies after a time; a ``protocols.Watch``."""
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+class Listener:
+    """Tells of the clues in replies as they grow, and ends replies; a ``protocols.Watch``."""
+
+    def __init__(
+        self,
+        asks: Sequence[Ask],
+        *,
+        heard: Heard | None = None,
+        stop: Event | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Begin to listen, and to count the time.
+
+        Args:
+            asks: The requests, in the order in which replies are told of.
+            heard: Is told of each clue once; what it raises ends the asking.
+            stop: Ends all replies once it is set.
+            seconds: Ends all replies after this time; None lets them end by themselves.
+        """
+        self._asks = asks
+        self._heard = heard
+        self._stop = stop
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._told: set[tuple[int, str]] = set()
         self.ended_early = False
-        """Whether it has ended any."""
+        """Whether replies were ended before they ended by themselves."""
 
     def said(self, ask: int, reply: Recollection) -> None:
-        """Nothing is done with replies."""
+        """Tell of the clues that are new in a reply."""
+        if self._heard is None:
+            return
+        asked = self._asks[ask]
+        for clue in clues_of(reply, asked.kind, asked.question)[0]:
+            if (ask, clue.text) not in self._told:
+                self._told.add((ask, clue.text))
+                self._heard(asked.question, clue)
 
     def goes_on(self) -> bool:
-        """Whether there is time left."""
-        self.ended_early = self.ended_early or time.monotonic() >= self._end
+        """Whether there is time left, and nobody has said to stop."""
+        if not self.ended_early:
+            stopped = self._stop is not None and self._stop.is_set()
+            late = self._end is not None and time.monotonic() >= self._end
+            self.ended_early = stopped or late
         return not self.ended_early
 
 
@@ -39,23 +72,12 @@ class ClueStream:
     next token; nothing of it is kept then.
     """
 
-    def __init__(
-        self,
-        asks: Sequence[Ask],
-        asking: Callable[[ClueStream], object],
-        *,
-        deadline: Deadline | None = None,
-    ) -> None:
+    def __init__(self, asking: Callable[[Heard, Event], object]) -> None:
         """Begin to ask.
 
         Args:
-            asks: The requests, in the order in which replies are told of.
-            asking: Asks, with this stream as its watch.
-            deadline: When replies end.
+            asking: Asks; gets whom to tell of clues, and what ends the replies once it is set.
         """
-        self._asks = asks
-        self._deadline = deadline
-        self._heard: set[tuple[int, str]] = set()
         self._queue: SimpleQueue[Clue | BaseException | None] = SimpleQueue()
         self._closed = Event()
         self._ended = False
@@ -63,18 +85,6 @@ class ClueStream:
         run = copy_context().run
         self._thread = Thread(target=run, args=(self._ask, asking), name="memorag-clues", daemon=True)
         self._thread.start()
-
-    def said(self, ask: int, reply: Recollection) -> None:
-        """Put the clues that are new in a reply into the stream."""
-        asked = self._asks[ask]
-        for clue in clues_of(reply, asked.kind, asked.question)[0]:
-            if (ask, clue.text) not in self._heard:
-                self._heard.add((ask, clue.text))
-                self._queue.put(clue)
-
-    def goes_on(self) -> bool:
-        """Whether anybody waits for more."""
-        return not self._closed.is_set() and (self._deadline is None or self._deadline.goes_on())
 
     def __iter__(self) -> Iterator[Clue]:
         return self
@@ -101,14 +111,9 @@ class ClueStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def ended_early(self) -> bool:
-        """Whether replies were ended before they ended by themselves."""
-        return self._closed.is_set() or (self._deadline is not None and self._deadline.ended_early)
-
-    def _ask(self, asking: Callable[[ClueStream], object]) -> None:
+    def _ask(self, asking: Callable[[Heard, Event], object]) -> None:
         try:
-            asking(self)
+            asking(lambda _, clue: self._queue.put(clue), self._closed)
         except BaseException as error:
             self._queue.put(error)
         else:

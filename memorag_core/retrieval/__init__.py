@@ -6,20 +6,26 @@ places it was found at. Knows no memory model. The parts, in the order of a quer
 ``queries`` says what is asked and with which weight. ``sparse`` (BM25 over ``tokens``), ``dense`` (vectors,
 searched as ``vectors`` says by ``neighbours``) and ``lexical`` (an encoder's token weights) rank the chunks;
 ``graph`` (over ``entities``) ranks those that hang together with the first of them, by ``expansion``.
-``fusion`` joins the rankings, ``rerank`` orders what was found, ``shaping`` makes the result. ``index`` holds
-it together, ``making`` makes and keeps it, ``packing`` checks what was kept.
+``fusion`` joins the rankings, ``rerank`` orders what was found, ``shaping`` makes the result; ``choosing`` is
+the three in a row. ``index`` holds it together, ``making`` makes and keeps it, ``packing`` checks what was
+kept.
+
+``fanout`` puts the same queries to a retriever of the user's own instead, brought into shape by ``searchers``
+and asked by ``searching``; what it found is chosen from alike.
 
 ``embedders``, ``flag`` and ``sentence`` bring other libraries' encoders and re-rankers into one shape, on
-``inference``; ``encoding`` and ``joint`` encode chunks with them. ``support`` says what the corpus says of a
-clue.
+``inference`` and ``lengths``; ``encoding`` and ``joint`` encode chunks with them. ``support`` says what the
+corpus says of a clue.
 """
 
-from memorag_core.retrieval.embedders import as_embedder
+from memorag_core.retrieval.embedders import as_embedder, text_encoder
 from memorag_core.retrieval.entities import EntityFinder, find_entities
+from memorag_core.retrieval.fanout import FanOut
 from memorag_core.retrieval.flag import flag_embedder, flag_reranker
 from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.making import IndexMaker
 from memorag_core.retrieval.rerank import as_reranker, rerank
+from memorag_core.retrieval.searchers import as_searcher
 from memorag_core.retrieval.sentence import cross_encoder, sentence_transformer
 from memorag_core.retrieval.tokens import Tokenization
 from memorag_core.retrieval.vectors import VectorSettings
@@ -27,15 +33,18 @@ from memorag_core.retrieval.vectors import VectorSettings
 __all__ = [
     "EntityFinder",
     "EvidenceIndex",
+    "FanOut",
     "IndexMaker",
     "Tokenization",
     "VectorSettings",
     "as_embedder",
     "as_reranker",
+    "as_searcher",
     "cross_encoder",
     "find_entities",
     "flag_embedder",
     "flag_reranker",
     "rerank",
     "sentence_transformer",
+    "text_encoder",
 ]

@@ -26,15 +26,16 @@ from memorag_core.records import ClueKind, Hit
 class RankedList:
     """What one retriever found for one query: pairs (chunk ordinal, score), best first.
 
-    ``query`` is the question's or the clue's own text, also where the retriever was asked with both joined;
-    ``weight`` 0 makes the list as if it were not there.
+    The score is None where the retriever gives none; such lists are fused by rank. ``query`` is the
+    question's or the clue's own text, also where the retriever was asked with both joined; ``weight`` 0 makes
+    the list as if it were not there.
     """
 
     retriever: str
     query: str
     kind: ClueKind | Literal["question"]
     weight: float
-    found: tuple[tuple[int, float], ...]
+    found: tuple[tuple[int, float | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def fuse(
 
     Raises:
         InputError: ``k`` not between 1 and ``size``, a negative or non-finite weight, a negative constant,
-            an ordinal outside the chunks or twice in one list, or a score that is not finite where it counts.
+            an ordinal outside the chunks or twice in one list, or no score or one that is not finite where
+            scores count.
     """
     if not 1 <= k <= size:
         raise InputError(f"k is {k}, but there are {size} chunks: give k between 1 and {size}.")
@@ -109,7 +111,12 @@ def _reciprocal(ranked: RankedList, constant: float) -> list[float]:
 
 
 def _relative(ranked: RankedList) -> list[float]:
-    scores = [score for _, score in ranked.found]
+    scores = [score for _, score in ranked.found if score is not None]
+    if len(scores) < len(ranked.found):
+        raise InputError(
+            f"The list of {ranked.retriever!r} for {ranked.query!r} holds no scores, or not for all; "
+            "relative scores need numbers. Fuse by rank ('rrf')."
+        )
     if not all(map(isfinite, scores)):
         raise InputError(
             f"The list of {ranked.retriever!r} for {ranked.query!r} holds a score that is not finite; "

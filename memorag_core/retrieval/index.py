@@ -7,26 +7,26 @@ from, nor what is done with the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from memorag_core.config import RetrievalSettings
 from memorag_core.errors import InputError
 from memorag_core.protocols import CountTokens, FloatMatrix, Reranker, TokenWeights
-from memorag_core.records import Chunk, Clue, Evidence, Hit
+from memorag_core.records import Chunk, Clue, Evidence
+from memorag_core.retrieval.choosing import choose, search_depth
 from memorag_core.retrieval.dense import DenseBackend, DenseIndex
 from memorag_core.retrieval.embedders import as_embedder
 from memorag_core.retrieval.encoding import encode_chunks, matched
 from memorag_core.retrieval.entities import EntityFinder
 from memorag_core.retrieval.expansion import expansions
-from memorag_core.retrieval.fusion import Fused, RankedList, fuse
+from memorag_core.retrieval.fusion import RankedList
 from memorag_core.retrieval.graph import EntityGraph
 from memorag_core.retrieval.joint import as_lexical_encoder, encode_both
 from memorag_core.retrieval.lexical import LexicalIndex
-from memorag_core.retrieval.queries import queries
-from memorag_core.retrieval.rerank import RERANKER, rerank_found
-from memorag_core.retrieval.shaping import shaped
+from memorag_core.retrieval.queries import plans_of
+from memorag_core.retrieval.selecting import Places, renumbered, search_selected
 from memorag_core.retrieval.sparse import BM25Index
 from memorag_core.retrieval.support import lexical_support
 from memorag_core.retrieval.tokens import Tokenization
@@ -197,6 +197,7 @@ class EvidenceIndex:
         settings: RetrievalSettings = _DEFAULTS,
         reranker: Reranker | None = None,
         count_tokens: CountTokens = len,
+        where: Callable[[Chunk], bool] | None = None,
     ) -> tuple[tuple[Evidence, ...], ...]:
         """Find the evidence for many questions; each retriever is called once, no text is searched twice.
 
@@ -214,11 +215,13 @@ class EvidenceIndex:
                 retriever's name.
             reranker: What ``as_reranker`` gives; scores of evidence are its scores then.
             count_tokens: What a text takes of ``settings.budget``.
+            where: Whether a chunk may be found; None lets all be found. Each ranking is then that of all
+                chunks without the others, read on until it is as deep as without this.
 
         Returns:
             For each request exactly ``k`` pieces of evidence, best first, the earlier chunk first among
-            equals. With a budget fewer, where they do not fit; with neighbours those besides; in the order of
-            the documents where the settings say so.
+            equals; all that may be found where these are fewer. With a budget fewer, where they do not fit;
+            with neighbours those besides; in the order of the documents where the settings say so.
 
         Raises:
             InputError: ``k`` below 1 or above the number of chunks, an empty question, a clue whose score
@@ -228,23 +231,29 @@ class EvidenceIndex:
         """
         count = self._checked_k(settings.k if k is None else k)
         self._check_parts(settings)
-        for number, (question, _) in enumerate(requests, start=1):
-            if not isinstance(question, str) or not question.strip():
-                raise InputError(
-                    f"Question {number} of {len(requests)} is {question!r}; expected a text that is not "
-                    "empty. Ask something, or leave it out."
-                )
         if not requests:
             return ()
-        wanted = count if reranker is None else min(max(count, settings.rerank_depth), len(self.chunks))
-        lists = self._lists(requests, min(max(settings.fan_out, wanted), len(self.chunks)), settings)
-        found: list[tuple[Evidence, ...]] = []
-        for (question, _), own in zip(requests, lists, strict=True):
-            best = self._fused(own, wanted, settings)
-            if reranker is not None:
-                best = self._reranked(question, best, count, reranker)
-            found.append(shaped(question, best, self.chunks, settings, count_tokens=count_tokens))
-        return tuple(found)
+        depth = min(search_depth(count, settings, reranker), len(self.chunks))
+        chunks, places = self.chunks, None
+        if where is not None:
+            kept = [ordinal for ordinal, chunk in enumerate(self.chunks) if where(chunk)]
+            chunks = tuple(self.chunks[ordinal] for ordinal in kept)
+            places = {ordinal: place for place, ordinal in enumerate(kept)}
+        lists = self._lists(requests, depth, settings, places)
+        if not chunks:
+            return ((),) * len(requests)
+        return tuple(
+            choose(
+                question,
+                own if places is None else renumbered(own, places),
+                chunks,
+                k=min(count, len(chunks)),
+                settings=settings,
+                reranker=reranker,
+                count_tokens=count_tokens,
+            )
+            for (question, _), own in zip(requests, lists, strict=True)
+        )
 
     def support(self, texts: Sequence[str]) -> tuple[float, ...]:
         """How much of what each text says one place of the corpus says; see ``lexical_support``.
@@ -259,20 +268,25 @@ class EvidenceIndex:
 
     def _rankers(self, settings: RetrievalSettings) -> Iterator[tuple[str, float, Ranker]]:
         """What ranks the chunks, by the names that hits give, with what each weighs."""
-        yield "bm25", 1.0, self.sparse
-        if self.dense is not None:
-            yield "dense", 1.0, self.dense
+        if settings.bm25_weight > 0:
+            yield "bm25", settings.bm25_weight, self.sparse
+        if self.dense is not None and settings.dense_weight > 0:
+            yield "dense", settings.dense_weight, self.dense
         if self.lexical is not None and settings.lexical_weight > 0:
             yield "lexical", settings.lexical_weight, self.lexical
 
     def _lists(
-        self, requests: Sequence[tuple[str, Sequence[Clue]]], depth: int, settings: RetrievalSettings
+        self,
+        requests: Sequence[tuple[str, Sequence[Clue]]],
+        depth: int,
+        settings: RetrievalSettings,
+        places: Places | None = None,
     ) -> list[list[RankedList]]:
-        """The ranked lists of each request."""
-        plans = [list(queries(question, clues, settings)) for question, clues in requests]
+        """The ranked lists of each request; with ``places``, of those chunks, but for the graph's."""
+        plans = plans_of(requests, settings)
         texts = list(dict.fromkeys(query.text for plan in plans for query in plan))
         searched = [
-            (name, weight, dict(zip(texts, ranker.search(texts, depth), strict=True)))
+            (name, weight, self._searched(ranker, texts, depth, places))
             for name, weight, ranker in self._rankers(settings)
         ]
         lists = [
@@ -304,29 +318,14 @@ class EvidenceIndex:
                 own += [] if expansion is None else [expansion]
         return lists
 
-    def _fused(self, lists: Sequence[RankedList], k: int, settings: RetrievalSettings) -> tuple[Fused, ...]:
-        size, constant, method = len(self.chunks), settings.rrf_constant, settings.fusion
-        # A question that weighs nothing is not in the fusion, but still orders what is filled in.
-        silent = [replace(one, weight=1.0) for one in lists if one.kind == "question" and one.weight == 0]
-        asked_alone = len({ordinal for one in silent for ordinal, _ in one.found})
-        fill = (
-            [one.ordinal for one in fuse(silent, asked_alone, size=size, constant=constant, method=method)]
-            if asked_alone
-            else []
-        )
-        return fuse(lists, k, size=size, constant=constant, method=method, fill=fill)
-
-    def _reranked(
-        self, question: str, best: Sequence[Fused], k: int, reranker: Reranker
-    ) -> tuple[Fused, ...]:
-        """The best ``k`` by a re-ranker, which reads what was found, and what fills up only if needed."""
-        read = {one.ordinal: one for one in best[: max(k, sum(bool(one.hits) for one in best))]}
-        found = [(one.ordinal, one.score) for one in read.values()]
-        ranked = rerank_found(question, found, self.chunks, reranker)[:k]
-        return tuple(
-            Fused(ordinal, score, (*read[ordinal].hits, Hit(RERANKER, question, "question", rank, score)))
-            for rank, (ordinal, score) in enumerate(ranked, start=1)
-        )
+    def _searched(
+        self, ranker: Ranker, texts: Sequence[str], depth: int, places: Places | None
+    ) -> dict[str, list[tuple[int, float]]]:
+        if places is None:
+            return dict(zip(texts, ranker.search(texts, depth), strict=True))
+        if not places:
+            return {text: [] for text in texts}
+        return search_selected(ranker, texts, depth, places=places, size=len(self.chunks))
 
     def _check_parts(self, settings: RetrievalSettings) -> None:
         if settings.graph_weight > 0 and self.graph is None:
@@ -338,6 +337,11 @@ class EvidenceIndex:
             raise InputError(
                 f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
                 "weights: give lexical=True when building it, or a lexical_weight of 0."
+            )
+        if next(self._rankers(settings), None) is None:
+            raise InputError(
+                f"bm25_weight is {settings.bm25_weight}, and the index has no vectors to search instead: "
+                "give an embedder when building it, or a bm25_weight above 0 (1 is usual)."
             )
 
     def _checked_k(self, k: int) -> int:

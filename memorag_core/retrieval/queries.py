@@ -30,6 +30,23 @@ class Query:
     suffix: str = ""
 
 
+def plans_of(
+    requests: Sequence[tuple[str, Sequence[Clue]]], settings: RetrievalSettings
+) -> list[list[Query]]:
+    """The queries of many requests, pairs of a question and its clues.
+
+    Raises:
+        InputError: An empty question, or as ``queries``.
+    """
+    for number, (question, _) in enumerate(requests, start=1):
+        if not isinstance(question, str) or not question.strip():
+            raise InputError(
+                f"Question {number} of {len(requests)} is {question!r}; expected a text that is not empty. "
+                "Ask something, or leave it out."
+            )
+    return [list(queries(question, clues, settings)) for question, clues in requests]
+
+
 def queries(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> Iterator[Query]:
     """The queries of one request, the question's first.
 

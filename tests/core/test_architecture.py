@@ -36,7 +36,10 @@ SHARED = frozenset(
         "attending",
         "grounding",
         "asks",
+        "fitting",
+        "splitting",
         "replies",
+        "citing",
     }
 )
 STAGES = frozenset(
@@ -55,7 +58,7 @@ STAGES = frozenset(
         "store",
     }
 )
-PIPELINE = frozenset({"pipeline", "corpus", "routing", "watching", "plan"})
+PIPELINE = frozenset({"pipeline", "corpus", "choices", "asking", "routing", "watching", "plan"})
 OUTSIDE = frozenset({"cli", "training", "evaluation"})
 
 # What stands below each part: all that it may import of the core, beside itself.

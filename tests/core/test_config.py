@@ -62,6 +62,13 @@ def test_settings_come_back_from_json_as_they_were(settings: Callable[..., Any])
         (RetrievalSettings, {"graph_anchors": 0}, r"graph_anchors is 0; expected .* graph_weight=0"),
         (RetrievalSettings, {"graph_damping": 1.0}, r"graph_damping is 1\.0; expected 0 to below 1"),
         (RetrievalSettings, {"lexical_weight": float("nan")}, r"lexical_weight is nan"),
+        (RetrievalSettings, {"bm25_weight": -1.0}, r"bm25_weight is -1\.0; .* 0 for no BM25"),
+        (RetrievalSettings, {"dense_weight": "1"}, r"dense_weight is '1'; .* 0 for no vectors"),
+        (
+            RetrievalSettings,
+            {"bm25_weight": 0, "dense_weight": 0},
+            r"expected one above 0, or nothing searches",
+        ),
         (RetrievalSettings, {"answer_weight": "1"}, r"answer_weight is '1'"),
     ],
 )

@@ -426,6 +426,36 @@ def test_what_the_index_was_built_without_cannot_be_weighed() -> None:
         EvidenceIndex.build(chunks_of(TOWN), lexical=True)
 
 
+# What each retriever weighs
+
+
+def test_a_retriever_of_weight_0_does_not_search_and_the_others_weigh_what_is_said() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
+    settings = RetrievalSettings(rrf_constant=0)
+
+    def weights(**given: float) -> list[tuple[str, float]]:
+        best = index.retrieve("lantern gate", k=1, settings=replace(settings, **given))[0]  # type: ignore[arg-type]
+        return [(hit.retriever, best.score) for hit in best.hits]
+
+    assert weights(dense_weight=0) == [("bm25", 1.0)]
+    assert weights(bm25_weight=0) == [("dense", 1.0)]
+    assert weights(bm25_weight=0.5, dense_weight=2) == [("bm25", 2.5), ("dense", 2.5)]
+
+
+def test_vectors_alone_find_what_an_index_of_vectors_finds() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
+    assert index.dense is not None
+    (nearest,) = index.dense.search(["harbour lantern"], 3)
+    found = index.retrieve("harbour lantern", k=3, settings=RetrievalSettings(bm25_weight=0))
+    assert [piece.chunk for piece in found] == [index.chunks[ordinal] for ordinal, _ in nearest]
+
+
+def test_with_no_bm25_and_no_vectors_nothing_searches_and_that_is_said() -> None:
+    index = EvidenceIndex.build(chunks_of(TOWN))
+    with pytest.raises(InputError, match=r"bm25_weight is 0, and the index has no vectors"):
+        index.retrieve("lantern", settings=RetrievalSettings(bm25_weight=0))
+
+
 # With a graph
 
 
@@ -449,6 +479,7 @@ def test_the_graph_finds_what_hangs_together_with_the_first_chunk_found() -> Non
 SETTINGS = st.builds(
     RetrievalSettings,
     fusion=st.sampled_from(["rrf", "relative_score"]),
+    dense_weight=st.sampled_from([0, 1, 2]),
     lexical_weight=st.sampled_from([0, 0.5]),
     graph_weight=st.sampled_from([0, 1]),
     neighbours=st.integers(0, 2),
