@@ -72,20 +72,26 @@ class Asker:
             raise InputError(
                 f"The questions are {questions!r}; expected a list of texts. Give one text for each."
             )
-        kept = {} if again else corpus.recalled.copy()
-        missing = [question for question in dict.fromkeys(questions) if (question, settings) not in kept]
+        before = {} if again else corpus.recalled.copy()  # which another thread may be adding to
+        each = list(dict.fromkeys(questions))
+        told = {
+            question: replace(before[question, settings], kept=True)
+            for question in each
+            if (question, settings) in before
+        }
+        missing = [question for question in each if question not in told]
         if heard is not None:
-            for question in dict.fromkeys(questions):
-                for clue in kept[question, settings].clues if question not in missing else ():
-                    heard(question, clue)
+            for one in told.values():
+                for clue in one.clues:
+                    heard(one.question, clue)
         if missing:
             fresh, whole = self._asked(corpus, missing, settings, heard, stop)
-            kept |= fresh
+            told |= {one.question: one for one in fresh}
             if whole:
                 if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
                     corpus.recalled.clear()
-                corpus.recalled.update(fresh)
-        return tuple(kept[question, settings] for question in questions)
+                corpus.recalled.update({(one.question, settings): one for one in fresh})
+        return tuple(told[question] for question in questions)
 
     async def arecall(
         self,
@@ -183,7 +189,7 @@ class Asker:
         settings: ClueSettings,
         heard: Heard | None,
         stop: Event | None,
-    ) -> tuple[dict[tuple[str, ClueSettings], Recall], bool]:
+    ) -> tuple[tuple[Recall, ...], bool]:
         """What the memory says to some questions, and whether it was let to end."""
         asks = [Ask(question, kind) for question in questions for kind in settings.kinds]
         watched = not (heard is None and stop is None and settings.max_seconds is None)
@@ -200,8 +206,7 @@ class Asker:
         checked = check_clues(
             recalled, passages=corpus.passages, support=corpus.index.support, settings=settings
         )
-        fresh = {(one.question, settings): one for one in checked}
-        return fresh, listener is None or not listener.ended_early
+        return checked, listener is None or not listener.ended_early
 
     def _routed(
         self, corpus: Corpus, questions: Sequence[str], most: int | None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from threading import Lock
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, NoReturn, Self, SupportsIndex, Unpack
 
 from memorag_core.answer import answer_from_evidence, draft_answer
 from memorag_core.asking import Asker
@@ -262,6 +262,7 @@ class MemoRAG:
         questions: Sequence[str],
         *,
         kinds: Sequence[ClueKind] | None = None,
+        settings: ClueSettings | None = None,
         heard: Heard | None = None,
     ) -> tuple[Recall, ...]:
         """Clues for many questions, which are put to the memory together, with all that came of it.
@@ -269,6 +270,7 @@ class MemoRAG:
         Args:
             questions: What the user wants to know.
             kinds: Kinds of clue to ask for; None takes those of the settings.
+            settings: What is asked of the memory; None takes those this was made with.
             heard: Called with a question and a clue, on the thread that asks, as soon as the clue's line is
                 complete, before it is known which are best; for a question whose clues are kept, at once.
 
@@ -279,17 +281,19 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to recall.
             InputError: No list of questions, or a blank one.
         """
-        return self._asker.recall(self._memorized(), questions, self._asked(kinds), heard=heard)
+        return self._asker.recall(self._memorized(), questions, self._asked(kinds, settings), heard=heard)
 
     async def arecall_clues(
         self,
         questions: Sequence[str],
         *,
         kinds: Sequence[ClueKind] | None = None,
+        settings: ClueSettings | None = None,
         heard: Heard | None = None,
     ) -> tuple[Recall, ...]:
         """``recall_clues`` in a thread; cancelling it ends the asking at the next token."""
-        return await self._asker.arecall(self._memorized(), questions, self._asked(kinds), heard=heard)
+        asked = self._asked(kinds, settings)
+        return await self._asker.arecall(self._memorized(), questions, asked, heard=heard)
 
     def find_evidence(
         self,
@@ -567,6 +571,18 @@ class MemoRAG:
             if self._store is not None:
                 self._store.close()
 
+    def __copy__(self) -> Self:
+        return self  # it is a place, not a value: what holds it shares it with its copies
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            "A MemoRAG cannot be pickled, for it holds a model, and maybe keys. Save what was memorized, "
+            "memorag.save(path), and load it where it is needed, MemoRAG.load(path)."
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -650,8 +666,9 @@ class MemoRAG:
             )
         return self._corpus
 
-    def _asked(self, kinds: Sequence[ClueKind] | None) -> ClueSettings:
-        return self._recalling if kinds is None else replace(self._recalling, kinds=tuple(kinds))
+    def _asked(self, kinds: Sequence[ClueKind] | None, settings: ClueSettings | None = None) -> ClueSettings:
+        settings = settings or self.recalling
+        return settings if kinds is None else replace(settings, kinds=tuple(kinds))
 
 
 def _stored_passages(stored: StoredCorpus) -> Passages:

@@ -125,6 +125,7 @@ class Recall:
         replies: for each kind what the parts said.
         tokens: that were generated.
         seconds: that asking took, with all questions that were asked together.
+        kept: whether this was kept from an earlier asking, which took those tokens and seconds.
     """
 
     question: str
@@ -133,6 +134,7 @@ class Recall:
     replies: Mapping[ClueKind, tuple[Recollection, ...]] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
+    kept: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
-"""The two steps of asking, apart: clues for many questions, then evidence here or from elsewhere; and awaited."""
+"""Asking in two steps: clues for many questions, then evidence here or from elsewhere; and awaited."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import pickle
 import threading
 import time
 from collections.abc import Sequence
@@ -82,6 +84,22 @@ def test_settings_at_the_call_win_over_those_at_the_making() -> None:
     )
 
 
+def test_what_is_asked_can_be_said_at_the_call() -> None:
+    rag = memorag()
+    few = ClueSettings(kinds=("answer",), per_kind=1)
+    asked = rag.recall_clues(QUESTIONS[:1], settings=few)[0]
+    assert [clue.kind for clue in asked.clues] == ["answer"]
+    assert rag.recall_clues(QUESTIONS[:1], kinds=("answer",), settings=ClueSettings(per_kind=1))[0] == asked
+
+
+def test_a_memorag_is_shared_by_copies_and_never_pickled() -> None:
+    rag = memorag()
+    assert copy.copy(rag) is rag
+    assert copy.deepcopy({"rag": rag})["rag"] is rag
+    with pytest.raises(TypeError, match="save"):
+        pickle.dumps(rag)
+
+
 def test_clues_are_heard_as_they_come_and_kept_ones_at_once() -> None:
     model = SentenceModel()
     rag = memorag(model)
@@ -95,6 +113,8 @@ def test_clues_are_heard_as_they_come_and_kept_ones_at_once() -> None:
     again: list[tuple[str, Clue]] = []
     assert rag.recall_clues(QUESTIONS, heard=lambda question, clue: again.append((question, clue))) == first
     assert model.asked == asked
+    assert [one.kept for one in first] == [False] * 3
+    assert all(one.kept for one in rag.recall_clues(QUESTIONS))
     assert again == [(one.question, clue) for one in first[:2] for clue in one.clues]
 
 
