@@ -6,7 +6,6 @@ no index, and not which retriever comes next; that is what ``mode`` says.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
@@ -15,8 +14,9 @@ from llama_index.core.indices.query.query_transform.base import BaseQueryTransfo
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.schema import QueryBundle
 
-from llama_index_memorag.retriever import as_memorag
-from memorag_core import ClueKind, InputError, MemoRAG
+from llama_index_memorag.holding import HoldsMemory, as_memorag
+from llama_index_memorag.recalling import arecall_clues, asked, recall_clues
+from memorag_core import ClueKind, InputError, MemoRAG, Recall
 
 Mode: TypeAlias = Literal["embedding", "append"]
 """Where the clues go: beside the question among the texts to embed, or into the query string itself."""
@@ -25,7 +25,7 @@ APPEND_PROMPT = PromptTemplate("{query_str}\n{clues}")
 """How ``append`` writes a query: the question, then one clue a line."""
 
 
-class MemoRAGQueryTransform(BaseQueryTransform):
+class MemoRAGQueryTransform(HoldsMemory, BaseQueryTransform):
     """Asks the memory for clues about a question and hands them to the retriever that comes next.
 
     ``mode="embedding"`` leaves the query string alone and adds the clues to the texts to embed, which an
@@ -37,9 +37,10 @@ class MemoRAGQueryTransform(BaseQueryTransform):
     around the retriever alone, with ``TransformRetriever``, it stays out of the LLM's sight.
 
     An engine may run its transform at every step of one query; ``memorag`` keeps the clues of the latest
-    questions, so the memory is asked once. Engines run transforms on the event loop, also in ``aquery``:
-    ``await transform.arun(question)`` beforehand asks the memory in a thread, and the engine then finds the
-    clues kept.
+    questions, so the memory is asked once. LlamaIndex has no async method for transforms: an engine runs them
+    on the event loop, also in ``aquery``, and ``TransformRetriever`` its retriever too. ``await
+    transform.arun(question)`` beforehand asks the memory in a thread, and the engine then finds the clues
+    kept. ``MemoRAGRetriever(memorag, over=index)`` never holds up the loop, and searches with each clue.
     """
 
     def __init__(
@@ -66,18 +67,26 @@ class MemoRAGQueryTransform(BaseQueryTransform):
             raise InputError(f"mode is {mode!r}; expected one of {', '.join(get_args(Mode))}.")
         self._memorag = as_memorag(memorag)
         self._mode = mode
-        self._kinds = None if kinds is None else tuple(kinds)
+        self._settings = asked(self._memorag, kinds)
         self._append_prompt = _checked(APPEND_PROMPT if append_prompt is None else append_prompt)
 
     async def arun(
         self, query_bundle_or_str: str | QueryBundle, metadata: dict[str, Any] | None = None
     ) -> QueryBundle:
-        """``run`` in a thread; leaves the event loop free while the memory is asked."""
-        return await asyncio.to_thread(self.run, query_bundle_or_str, metadata)
+        """``run`` that leaves the event loop free: the memory is asked in a thread."""
+        bundle = query_bundle_or_str
+        if isinstance(bundle, str):
+            bundle = QueryBundle(bundle, custom_embedding_strs=[bundle])  # as run makes it
+        return self._widened(bundle, await arecall_clues(self._memorag, bundle.query_str, self._settings))
 
     def _run(self, query_bundle: QueryBundle, metadata: dict[str, Any]) -> QueryBundle:
+        return self._widened(
+            query_bundle, recall_clues(self._memorag, query_bundle.query_str, self._settings)
+        )
+
+    def _widened(self, query_bundle: QueryBundle, recalled: Recall) -> QueryBundle:
         question = query_bundle.query_str
-        clues = dict.fromkeys(clue.text for clue in self._memorag.clues(question, kinds=self._kinds))
+        clues = dict.fromkeys(clue.text for clue in recalled.clues)
         embedded = query_bundle.embedding_strs
         if self._mode == "append" and clues:
             wide = self._append_prompt.format(query_str=question, clues="\n".join(clues))

@@ -1,44 +1,71 @@
-"""A LlamaIndex retriever over what a MemoRAG has memorized.
+"""A LlamaIndex retriever over what a MemoRAG has memorized, or over an index of the user's own.
 
-In: a query bundle. Out: text nodes with scores, best first, each with its place in the text and the clues
-that found it. Knows no model, clue or index: it translates.
+In: a query bundle. Out: nodes with scores, best first, each with its place in the text and the clues that
+found it, or the user's own nodes. Knows no model, clue or index: it translates.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from typing import Any, Self, TypedDict, Unpack
 
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.indices.base import BaseIndex
 from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import (
-    BaseNode,
-    NodeRelationship,
-    NodeWithScore,
-    QueryBundle,
-    RelatedNodeInfo,
-    TextNode,
+from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBundle
+from llama_index.core.storage.docstore import BaseDocumentStore
+from llama_index.core.vector_stores import MetadataFilters
+
+from llama_index_memorag.events import EvidenceEvent, SearchFailedEvent, dispatcher
+from llama_index_memorag.filters import chunks_that_pass, predicate
+from llama_index_memorag.holding import HoldsMemory, as_memorag
+from llama_index_memorag.nodes import belongs_to, listed, node_of, sources
+from llama_index_memorag.recalling import arecall_clues, asked, recall_clues
+from llama_index_memorag.searching import fan_out
+from memorag_core import (
+    Chunk,
+    ClueKind,
+    Evidence,
+    Findings,
+    InputError,
+    MemoRAG,
+    MemoryModel,
+    Recall,
+    RetrievalSettings,
 )
 
-from memorag_core import Document as Source
-from memorag_core import Evidence, InputError, MemoRAG
-
-PROVENANCE = ("document_id", "start", "end", "score", "rank", "clues")
-"""Metadata names set by the retriever. They are shown to the user, never to an LLM or an embedding: a clue is
-a key for retrieval and may be wrong."""
-
-HIDDEN = "llama_index"
-"""Metadata name under which a memorized document keeps the names it hides from LLM and embedding."""
+CONCURRENCY = 8
+"""Searches of the user's own retriever at once: enough for two rounds of a question and its clues."""
 
 
-class MemoRAGRetriever(BaseRetriever):
+class Options(TypedDict, total=False):
+    """What ``MemoRAGRetriever`` takes by keyword; it says what each of them means."""
+
+    over: BaseIndex[Any] | BaseRetriever | None
+    concurrency: int
+    timeout: float | None
+    filters: MetadataFilters | None
+    kinds: Sequence[ClueKind] | None
+    retrieval: RetrievalSettings | None
+    callback_manager: CallbackManager | None
+    object_map: dict[str, Any] | None
+    objects: list[IndexNode] | None
+    verbose: bool
+
+
+class MemoRAGRetriever(HoldsMemory, BaseRetriever):
     """Finds evidence with the question and with the clues that a memory of the text gives.
 
     The nodes carry the chunk's id, its characters in the document (``start_char_idx``, ``end_char_idx``),
     the document as their source, and, in ``metadata``, ``document_id``, ``start``, ``end``, ``score``,
     ``rank`` (from 1) and ``clues`` (a list of texts), beside the metadata the user gave; on the same name
-    those six win.
+    those six win. Over an index or retriever of the user's own they are its nodes, as they are, with the
+    fused score.
+
+    Whoever listens to LlamaIndex's instrumentation hears ``ClueStartEvent``, ``ClueLineEvent``,
+    ``ClueEndEvent``, ``SearchFailedEvent`` and ``EvidenceEvent``, of ``llama_index_memorag.events``.
 
     Attributes:
         memorag: What was memorized.
@@ -47,23 +74,60 @@ class MemoRAGRetriever(BaseRetriever):
     """
 
     def __init__(
-        self, memorag: MemoRAG, k: int | None = None, *, callback_manager: CallbackManager | None = None
+        self,
+        memorag: MemoRAG,
+        k: int | None = None,
+        *,
+        over: BaseIndex[Any] | BaseRetriever | None = None,
+        concurrency: int = CONCURRENCY,
+        timeout: float | None = None,
+        filters: MetadataFilters | None = None,
+        kinds: Sequence[ClueKind] | None = None,
+        retrieval: RetrievalSettings | None = None,
+        callback_manager: CallbackManager | None = None,
+        object_map: dict[str, Any] | None = None,
+        objects: list[IndexNode] | None = None,
+        verbose: bool = False,
     ) -> None:
         """Retrieve from what ``memorag`` has memorized.
 
         Args:
             memorag: What was memorized.
-            k: Nodes returned for a query; None leaves it to the settings of ``memorag``.
+            k: Nodes returned for a query; None leaves it to the settings.
+            over: Search this instead of what was memorized, with the question and every clue.
+            concurrency: With ``over``, the most searches at once.
+            timeout: With ``over``, seconds that each search has; one that takes longer or fails is left out,
+                and a ``SearchFailedEvent`` tells of it. None waits as long as it takes.
+            filters: Find only what passes, by the user's metadata or by "document_id", "doc_id" and
+                "ref_doc_id". ``k`` nodes come back where as many pass, else all that do. The clues are
+                recalled from the whole memory. Filters of ``over`` are its own.
+            kinds: Kinds of clue to ask for; None takes those of ``memorag``'s settings.
+            retrieval: How rankings are joined; None takes the settings of ``memorag``.
             callback_manager: LlamaIndex's, for its own tracing.
+            object_map: LlamaIndex's, for nodes that stand for objects: those are entered once, with the
+                question.
+            objects: Likewise.
+            verbose: LlamaIndex's: print which objects are entered.
 
         Raises:
-            InputError: When ``memorag`` is something else, or ``k`` is below 1.
+            InputError: A value outside of these, or ``filters`` and ``over``.
         """
-        super().__init__(callback_manager=callback_manager)
-        if k is not None and k < 1:
-            raise InputError(f"k is {k}; expected 1 or more.")
+        super().__init__(
+            callback_manager=callback_manager, object_map=object_map, objects=objects, verbose=verbose
+        )
         self.memorag = as_memorag(memorag)
+        if k is not None:
+            RetrievalSettings(k=k)  # refuses what is no number of nodes
         self.k = k
+        self._asked = asked(self.memorag, kinds)
+        self._settings = _checked_settings(retrieval)
+        self._passes = None if filters is None else predicate(filters)
+        if filters is not None and over is not None:
+            raise InputError(
+                "'filters' are of what was memorized, and 'over' is searched instead. Give them to that: "
+                "over=index.as_retriever(similarity_top_k=20, filters=filters)."
+            )
+        self._over = None if over is None else fan_out(over, concurrency=concurrency, timeout=timeout)
 
     @classmethod
     def from_documents(
@@ -72,87 +136,258 @@ class MemoRAGRetriever(BaseRetriever):
         k: int | None = None,
         *,
         memorag: MemoRAG | None = None,
-        callback_manager: CallbackManager | None = None,
+        **options: Unpack[Options],
     ) -> Self:
         """Memorize LlamaIndex documents and return a retriever over them.
 
-        Ids, metadata and the lists of metadata hidden from LLM and embedding are kept.
+        Ids, metadata and the lists of metadata hidden from LLM and embedding are kept; so are, of nodes, the
+        document that they were cut from, and the object that they stand for.
 
         Args:
             documents: Documents, or nodes with text.
             k: Nodes returned for a query; None leaves it to the settings of ``memorag``.
             memorag: What reads them, added to what it has memorized; without it, a new ``MemoRAG()``.
-            callback_manager: LlamaIndex's, for its own tracing.
+            **options: As ``MemoRAGRetriever`` takes them.
 
         Raises:
             InputError: When a document is empty or no LlamaIndex document, or when an id comes twice.
         """
-        if isinstance(documents, BaseNode | str):
-            raise InputError(f"'documents' is a {type(documents).__name__}; expected a list, also for one.")
-        sources = [_source(document) for document in documents]
-        memorag = MemoRAG() if memorag is None else memorag
-        retriever = cls(memorag, k, callback_manager=callback_manager)
-        memorag.memorize(sources)
+        nodes = listed(documents)
+        read = sources(nodes)
+        retriever = cls(MemoRAG() if memorag is None else memorag, k, **options)
+        retriever.memorag.memorize(read)
+        retriever._know_objects(nodes)
         return retriever
 
+    @classmethod
+    def from_defaults(
+        cls,
+        index: BaseIndex[Any] | None = None,
+        nodes: Sequence[BaseNode] | None = None,
+        docstore: BaseDocumentStore | None = None,
+        k: int | None = None,
+        *,
+        memorag: MemoRAG | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Memorize what LlamaIndex holds already, and search it there if it is an index.
+
+        Args:
+            index: Is searched, with the question and every clue. Its nodes are read into memory unless
+                others are given, or ``memorag`` has memorized something.
+            nodes: Are read into memory. For an index that keeps its nodes in a vector store, and for one
+                whose nodes overlap, give the documents that it was made of.
+            docstore: Its nodes are read into memory.
+            k: Nodes returned for a query; None leaves it to the settings of ``memorag``.
+            memorag: What reads; without it, a new ``MemoRAG()``.
+            **options: As ``MemoRAGRetriever`` takes them.
+
+        Raises:
+            InputError: Nothing to read, both ``nodes`` and ``docstore``, or both ``index`` and ``over``.
+        """
+        if nodes is not None and docstore is not None:
+            raise InputError("Both 'nodes' and 'docstore' are given; expected one of them to be read.")
+        if index is not None:
+            if options.get("over") is not None:
+                raise InputError("Both 'index' and 'over' are given; expected one of them to be searched.")
+            options["over"] = index
+        known = memorag is not None and bool(as_memorag(memorag).documents)
+        if nodes is None and docstore is None and known:
+            return cls(as_memorag(memorag), k, **options)
+        if nodes is None:
+            held = docstore if docstore is not None else None if index is None else index.docstore
+            nodes = [] if held is None else [one for one in held.docs.values() if one.get_content().strip()]
+        if not nodes:
+            raise InputError(
+                "There is nothing to read: expected nodes, a docstore or an index that holds some, or a "
+                "MemoRAG that has memorized a text. An index over a vector store that keeps the texts itself "
+                "has an empty docstore: give nodes=documents beside it."
+            )
+        return cls.from_documents(nodes, k, memorag=memorag, **options)
+
+    @classmethod
+    def from_persist_dir(
+        cls,
+        persist_dir: str | PathLike[str],
+        k: int | None = None,
+        *,
+        model: str | PathLike[str] | MemoryModel | None = None,
+        embedder: Any = None,
+        reranker: Any = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Return a retriever over what ``persist`` wrote, without reading the text again.
+
+        ``k``, ``filters`` and the other options are not stored. ``MemoRAG.load`` takes more choices:
+        ``MemoRAGRetriever(MemoRAG.load(persist_dir, ...))``.
+
+        Args:
+            persist_dir: The folder, or an address that fsspec knows.
+            k: Nodes returned for a query; None leaves it to the saved settings.
+            model: The memory model that read the text; without it, the bundled one.
+            embedder: The embedder the vectors were made with, when there are vectors.
+            reranker: What orders the first of what was found.
+            **options: As ``MemoRAGRetriever`` takes them.
+
+        Raises:
+            StoreError: When the folder is damaged or was written with another model.
+        """
+        return cls(MemoRAG.load(persist_dir, model, embedder=embedder, reranker=reranker), k, **options)
+
+    def persist(self, persist_dir: str | PathLike[str]) -> None:
+        """Write what was memorized, as a whole or not at all; where it was before, only what is new.
+
+        Args:
+            persist_dir: A folder of its own, or an address that fsspec knows ("s3://bucket/name").
+
+        Raises:
+            NothingMemorizedError: There is nothing to write.
+            StoreError: The folder cannot be written, or holds something else.
+        """
+        self.memorag.save(persist_dir)
+
+    def insert(self, document: BaseNode) -> None:
+        """Read a document into memory, behind the others.
+
+        An index that is searched instead of what was memorized is left alone, here and below: insert there
+        too, ``index.insert(document)``.
+
+        Raises:
+            InputError: No document, one without text, or an id that is in use.
+        """
+        self.insert_nodes([document])
+
+    async def ainsert(self, document: BaseNode) -> None:
+        """``insert`` in a thread."""
+        await asyncio.to_thread(self.insert, document)
+
+    def insert_nodes(self, nodes: Sequence[BaseNode]) -> None:
+        """Read documents or nodes into memory, behind the others; raises as ``insert``."""
+        self.memorag.memorize(sources(listed(nodes, "nodes")))
+        self._know_objects(nodes)
+
+    async def ainsert_nodes(self, nodes: Sequence[BaseNode]) -> None:
+        """``insert_nodes`` in a thread."""
+        await asyncio.to_thread(self.insert_nodes, nodes)
+
+    def delete_ref_doc(self, ref_doc_id: str) -> None:
+        """Forget a document, or all nodes that were cut from it; what stands behind them is read again.
+
+        Args:
+            ref_doc_id: The document's id, as ``ref_doc_id`` of its nodes says it.
+
+        Raises:
+            InputError: A document that is not there.
+            NothingMemorizedError: There is none.
+        """
+        self.memorag.delete(self._held(ref_doc_id) or ref_doc_id)
+
+    async def adelete_ref_doc(self, ref_doc_id: str) -> None:
+        """``delete_ref_doc`` in a thread."""
+        await asyncio.to_thread(self.delete_ref_doc, ref_doc_id)
+
+    def update_ref_doc(self, document: BaseNode) -> None:
+        """Replace the document with the same id, or insert it where there is none.
+
+        Nodes that were cut from the old one are forgotten, and the new one is read behind all others.
+
+        Raises:
+            InputError: No document, or one without text.
+        """
+        read = sources(listed([document]))
+        held = self._held(read[0].id)
+        if held == [read[0].id]:
+            self.memorag.update(read)
+        else:
+            if held:
+                self.memorag.delete(held)
+            self.memorag.memorize(read)
+        self._know_objects([document])
+
+    async def aupdate_ref_doc(self, document: BaseNode) -> None:
+        """``update_ref_doc`` in a thread."""
+        await asyncio.to_thread(self.update_ref_doc, document)
+
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        found = self.memorag.retrieve(query_bundle.query_str, k=self.k)
-        return [_node(evidence) for evidence in found]
-
-    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._retrieve, query_bundle)
-
-
-def as_memorag(value: object) -> MemoRAG:
-    """Return ``value`` when it is a MemoRAG.
-
-    Raises:
-        InputError: When it is something else.
-    """
-    if isinstance(value, MemoRAG):
-        return value
-    raise InputError(
-        f"'memorag' is a {type(value).__name__}; expected a memorag_core.MemoRAG that has memorized a text: "
-        "MemoRAG().memorize(text), or MemoRAG.load(path)."
-    )
-
-
-def _node(evidence: Evidence) -> NodeWithScore:
-    """Evidence as LlamaIndex carries it."""
-    chunk = evidence.chunk
-    given = {name: value for name, value in chunk.metadata.items() if name != HIDDEN}
-    hidden = chunk.metadata.get(HIDDEN) or {}
-    provenance = {
-        "document_id": chunk.document_id,
-        "start": chunk.start,
-        "end": chunk.end,
-        "score": evidence.score,
-        "rank": evidence.rank,
-        "clues": list(evidence.clues),
-    }
-    node = TextNode(
-        id_=chunk.id,
-        text=chunk.text,
-        metadata={**given, **provenance},
-        start_char_idx=chunk.start,
-        end_char_idx=chunk.end,
-        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=chunk.document_id, metadata=given)},
-        excluded_llm_metadata_keys=[*hidden.get("llm", ()), *PROVENANCE],
-        excluded_embed_metadata_keys=[*hidden.get("embed", ()), *PROVENANCE],
-    )
-    return NodeWithScore(node=node, score=evidence.score)
-
-
-def _source(document: BaseNode) -> Source:
-    """A LlamaIndex document as the core reads it."""
-    if not isinstance(document, BaseNode):
-        raise InputError(
-            f"Found a {type(document).__name__} among the documents; expected LlamaIndex documents. "
-            "Wrap a plain text: Document(text=...)."
+        self._check_k()
+        recalled = recall_clues(self.memorag, query_bundle.query_str, self._asked)
+        return self._found(
+            recalled,
+            self.memorag.find_evidence(
+                self._wanted(recalled),
+                k=self.k,
+                settings=self._settings,
+                over=self._over,
+                where=self._where(),
+            ),
         )
-    hidden: Mapping[str, Any] = {
-        "llm": list(document.excluded_llm_metadata_keys),
-        "embed": list(document.excluded_embed_metadata_keys),
-    }
-    kept = {HIDDEN: hidden} if any(hidden.values()) else {}
-    return Source(text=document.get_content(), id=document.node_id, metadata={**document.metadata, **kept})
+
+    @dispatcher.span
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._check_k()
+        recalled = await arecall_clues(self.memorag, query_bundle.query_str, self._asked)
+        return self._found(
+            recalled,
+            await self.memorag.afind_evidence(
+                self._wanted(recalled),
+                k=self.k,
+                settings=self._settings,
+                over=self._over,
+                where=self._where(),
+            ),
+        )
+
+    def _wanted(self, recalled: Recall) -> Sequence[Recall]:
+        """What to search for: each its own question, with clues."""
+        return [recalled]
+
+    def _evidence(self, recalled: Recall, findings: Sequence[Findings]) -> Iterable[Evidence]:
+        """What of the findings comes back, in its order."""
+        return findings[0].evidence
+
+    def _found(self, recalled: Recall, findings: Sequence[Findings]) -> list[NodeWithScore]:
+        for one in findings:
+            for failure in one.failures:
+                dispatcher.event(
+                    SearchFailedEvent(
+                        question=one.question,
+                        query=failure.query,
+                        kind=failure.kind,
+                        error=failure.error.partition(":")[0],  # the message may hold addresses and keys
+                        seconds=failure.seconds,
+                    )
+                )
+            dispatcher.event(
+                EvidenceEvent(
+                    question=one.question,
+                    found={piece.chunk.id: list(piece.clues) for piece in one.evidence},
+                    failures=len(one.failures),
+                    seconds=one.seconds,
+                )
+            )
+        return [node_of(piece) for piece in self._evidence(recalled, findings)]
+
+    def _check_k(self) -> None:
+        """Refuse a number of nodes that cannot be had before the memory is asked."""
+        self.memorag.find_evidence((), k=self.k, settings=self._settings, over=self._over)
+
+    def _where(self) -> Callable[[Chunk], bool] | None:
+        return None if self._passes is None else chunks_that_pass(self._passes)
+
+    def _held(self, ref_doc_id: str) -> list[str]:
+        return [one.id for one in self.memorag.documents if belongs_to(one, ref_doc_id)]
+
+    def _know_objects(self, nodes: Iterable[BaseNode]) -> None:
+        """Keep the objects that nodes stand for, beside those that were given."""
+        for node in nodes:
+            if isinstance(node, IndexNode) and node.obj is not None:
+                self.object_map[node.index_id] = node.obj
+
+
+def _checked_settings(settings: object) -> RetrievalSettings | None:
+    if settings is None or isinstance(settings, RetrievalSettings):
+        return settings
+    raise InputError(
+        f"'retrieval' is a {type(settings).__name__}; expected memorag_core.RetrievalSettings(...), or None "
+        "for those of the MemoRAG."
+    )

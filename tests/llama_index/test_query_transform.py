@@ -3,75 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
-import re
+import pickle
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from threading import Event
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.indices.query.query_transform.base import BaseQueryTransform
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine, TransformQueryEngine
-from llama_index.core.retrievers import BaseRetriever, TransformRetriever
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.retrievers import TransformRetriever
+from llama_index.core.schema import QueryBundle
 
-from llama_index_memorag import MemoRAGQueryTransform
+from llama_index_memorag import ClueEndEvent, ClueStartEvent, MemoRAGQueryTransform
+from llama_index_memorag.query_transform import Mode
 from memorag_core import Document, InputError, MemoRAG, NothingMemorizedError
 from tests.core.doubles import SentenceModel
-from tests.llama_index.conftest import DOCUMENTS, QUESTION, remembering
-
-
-class WordEmbedding(BaseEmbedding):
-    """Each word has a fixed place in the vector: texts are near when they share words."""
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        vector = [0.0] * 512
-        for word in set(re.findall(r"\w+", text.casefold())) - {"who", "the", "is", "in", "what"}:
-            vector[int.from_bytes(sha256(word.encode()).digest()[:2]) % 512] = 1.0
-        vector[0] += 0.01  # no text is at right angles to all others
-        return vector
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-
-class WordRetriever(BaseRetriever):
-    """Counts shared words of the query string and nothing else, as a lexical retriever does."""
-
-    def __init__(self, nodes: list[TextNode]) -> None:
-        super().__init__()
-        self.nodes = nodes
-
-    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        words = set(re.findall(r"\w+", query_bundle.query_str.casefold())) - {"who", "the", "in"}
-        scores = [len(words & set(re.findall(r"\w+", node.text.casefold()))) for node in self.nodes]
-        best = max(range(len(self.nodes)), key=scores.__getitem__)
-        return [NodeWithScore(node=self.nodes[best], score=float(scores[best]))]
-
-
-def nodes() -> list[TextNode]:
-    return [TextNode(text=document.text, id_=document.id) for document in DOCUMENTS]
-
-
-def index() -> VectorStoreIndex:
-    return VectorStoreIndex(
-        nodes(), embed_model=WordEmbedding(), storage_context=StorageContext.from_defaults()
-    )
+from tests.llama_index.conftest import QUESTION, remembering
+from tests.llama_index.doubles import WordRetriever, listening, nodes, vector_index
 
 
 def vector_engine() -> BaseQueryEngine:
-    return index().as_query_engine(llm=MockLLM(), similarity_top_k=1)  # answers with its prompt
+    return vector_index().as_query_engine(llm=MockLLM(), similarity_top_k=1)  # answers with its prompt
 
 
 @pytest.fixture
@@ -151,7 +110,7 @@ async def test_the_llm_behind_a_transform_engine_sees_the_question_and_no_clue(m
 
 def test_a_lexical_retriever_finds_through_appended_clues_and_the_llm_sees_none(memorag: MemoRAG) -> None:
     words = WordRetriever(nodes())
-    assert words.retrieve(QUESTION)[0].node_id != "clocks"
+    assert words.retrieve(QUESTION) == []
     retriever = TransformRetriever(words, MemoRAGQueryTransform(memorag, "append"))
     assert retriever.retrieve(QUESTION)[0].node_id == "clocks"
     response = RetrieverQueryEngine.from_args(retriever, llm=MockLLM()).query(QUESTION)
@@ -213,6 +172,26 @@ async def test_arun_asks_in_a_thread_and_the_engine_finds_the_clues_kept(
     assert transform.run(QUESTION) == first
 
 
+async def test_arun_gives_what_run_gives_for_strings_and_bundles(memorag: MemoRAG) -> None:
+    modes: tuple[Mode, ...] = ("embedding", "append")
+    for mode in modes:
+        transform = MemoRAGQueryTransform(memorag, mode)
+        bundle = QueryBundle(QUESTION, "lamp.png", [QUESTION, "A hypothetical answer."], embedding=[1.0])
+        assert await transform.arun(QUESTION) == transform.run(QUESTION)
+        assert await transform.arun(bundle) == transform.run(bundle)
+
+
+async def test_clues_are_told_of_as_they_are_recalled(memorag: MemoRAG) -> None:
+    transform = MemoRAGQueryTransform(memorag, kinds=["span"])
+    for _ in range(2):  # asked, and kept
+        with listening() as ear:
+            await transform.arun(QUESTION)
+            transform.run(QUESTION)
+        assert [event.kinds for event in ear.of(ClueStartEvent)] == [["span"]] * 2
+        ends = [[clue.text for clue in event.clues] for event in ear.of(ClueEndEvent)]
+        assert ends == [[clue.text for clue in memorag.clues(QUESTION, kinds=("span",))]] * 2
+
+
 # Prompts
 
 
@@ -261,6 +240,8 @@ def test_any_question_stays_as_it_is(question: str) -> None:
     [
         ({"memorag": "book.txt"}, "'memorag' is a str"),
         ({"mode": "both"}, "expected one of embedding, append"),
+        ({"kinds": ["spans"]}, "Take out 'spans'"),
+        ({"kinds": "span"}, "Give a tuple"),
     ],
 )
 def test_wrong_arguments_are_named(memorag: MemoRAG, arguments: dict[str, Any], message: str) -> None:
@@ -271,6 +252,13 @@ def test_wrong_arguments_are_named(memorag: MemoRAG, arguments: dict[str, Any], 
 def test_a_question_before_anything_is_memorized_is_an_error(model: SentenceModel) -> None:
     with pytest.raises(NothingMemorizedError):
         MemoRAGQueryTransform(MemoRAG(model)).run(QUESTION)
+
+
+def test_a_transform_is_not_pickled_for_it_holds_a_model(memorag: MemoRAG) -> None:
+    transform = MemoRAGQueryTransform(memorag)
+    with pytest.raises(TypeError, match="MemoRAG cannot be pickled"):
+        pickle.dumps(transform)
+    assert copy.deepcopy(transform).run(QUESTION) == transform.run(QUESTION)
 
 
 # Signatures

@@ -24,11 +24,14 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.tools import RetrieverTool
+from llama_index.core.vector_stores import MetadataFilters
 
 from llama_index_memorag import MemoRAGRetriever
+from llama_index_memorag.retriever import Options
 from memorag_core import InputError, MemoRAG, NothingMemorizedError, RetrievalSettings
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import DOCUMENTS, QUESTION
+from tests.llama_index.doubles import WordRetriever
 
 QUESTIONS = (QUESTION, "When does the ferry leave?", "What does Oskar bake?", "How old is the tower?")
 SOURCES = {document.id: document for document in DOCUMENTS}
@@ -154,6 +157,23 @@ async def test_an_engine_answers_from_the_evidence_and_its_llm_sees_no_clue(
     assert str(await engine.aquery(QUESTION)) == str(response)
 
 
+def test_weights_and_kinds_are_chosen_for_a_retriever(memorag: MemoRAG) -> None:
+    alone = RetrievalSettings(span_weight=0, query_weight=0, answer_weight=0)
+    unheard = MemoRAGRetriever(memorag, retrieval=alone).retrieve(QUESTION)
+    assert all(not found.node.metadata["clues"] for found in unheard)
+    spans = MemoRAGRetriever(memorag, kinds=["span"], retrieval=RetrievalSettings(k=1)).retrieve(QUESTION)
+    assert len(spans) == 1
+    assert spans[0].node.metadata["clues"] == [clue.text for clue in memorag.clues(QUESTION, kinds=("span",))]
+
+
+def test_a_k_that_cannot_be_had_is_refused_before_the_memory_is_asked(
+    memorag: MemoRAG, model: SentenceModel
+) -> None:
+    with pytest.raises(InputError, match="k is 99"):
+        MemoRAGRetriever(memorag, 99).retrieve(QUESTION)
+    assert model.asked == 0
+
+
 async def test_it_can_be_fused_with_other_retrievers(retriever: MemoRAGRetriever, memorag: MemoRAG) -> None:
     others: list[BaseRetriever] = [retriever, MemoRAGRetriever(memorag, 2)]
     fused = QueryFusionRetriever(others, llm=MockLLM(), num_queries=1, similarity_top_k=3, use_async=False)
@@ -204,6 +224,25 @@ def test_what_a_document_hides_from_llm_and_embedding_stays_hidden(
 # Clear errors
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": True}, "k is True"),
+        ({"kinds": ["spans"]}, "Take out 'spans'"),
+        ({"retrieval": {"k": 3}}, "'retrieval' is a dict"),
+        ({"filters": {"page": 3}}, "'filters' is a dict"),
+        ({"over": "index"}, "'over' is a str"),
+        ({"over": WordRetriever(), "timeout": 0}, "timeout is 0"),
+        ({"over": WordRetriever(), "concurrency": 0}, "concurrency is 0"),
+        ({"over": WordRetriever(), "filters": MetadataFilters(filters=[])}, "Give them to that"),
+    ],
+)
+def test_wrong_arguments_are_named(memorag: MemoRAG, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        MemoRAGRetriever(memorag, **arguments)
+
+
 @pytest.mark.parametrize("wrong", ["book.txt", None, SentenceModel(), MemoRAG])
 def test_something_else_than_a_memorag_is_named_with_the_remedy(wrong: Any) -> None:
     with pytest.raises(InputError, match=r"expected a memorag_core.MemoRAG .* memorize"):
@@ -246,12 +285,23 @@ def test_without_llama_index_the_error_says_what_to_install() -> None:
 
 
 def test_public_signatures_are_as_promised() -> None:
-    assert str(inspect.signature(MemoRAGRetriever)) == (
-        "(memorag: 'MemoRAG', k: 'int | None' = None, *, "
-        "callback_manager: 'CallbackManager | None' = None) -> 'None'"
-    )
+    assert list(inspect.signature(MemoRAGRetriever).parameters) == [
+        "memorag",
+        "k",
+        "over",
+        "concurrency",
+        "timeout",
+        "filters",
+        "kinds",
+        "retrieval",
+        "callback_manager",
+        "object_map",
+        "objects",
+        "verbose",
+    ]
+    assert [*inspect.signature(MemoRAGRetriever).parameters][2:] == [*Options.__annotations__]
     assert str(inspect.signature(MemoRAGRetriever.from_documents)) == (
         "(documents: 'Iterable[BaseNode]', k: 'int | None' = None, *, memorag: 'MemoRAG | None' = None, "
-        "callback_manager: 'CallbackManager | None' = None) -> 'Self'"
+        "**options: 'Unpack[Options]') -> 'Self'"
     )
     assert issubclass(MemoRAGRetriever, BaseRetriever)
