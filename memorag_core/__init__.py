@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from memorag_core.beacon import BeaconModel
     from memorag_core.citing import CitationParser, CitedText, find_citations
     from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
+    from memorag_core.conversation import Conversation, RecalledTurn
     from memorag_core.corpus import DocumentRow, Reading
     from memorag_core.errors import (
         CheckpointError,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     )
     from memorag_core.report import Explanation
     from memorag_core.retrieval import (
+        EvidenceIndex,
         FanOut,
         VectorSettings,
         cross_encoder,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
         flag_reranker,
         sentence_transformer,
     )
+    from memorag_core.turns import Turn
 
 __version__ = "0.1.0"
 
@@ -93,12 +96,14 @@ __all__ = [
     "Clue",
     "ClueKind",
     "ClueSettings",
+    "Conversation",
     "Document",
     "DocumentMemoryModel",
     "DocumentRow",
     "DroppedClue",
     "Embedder",
     "Evidence",
+    "EvidenceIndex",
     "Explanation",
     "FanOut",
     "Findings",
@@ -121,6 +126,7 @@ __all__ = [
     "Place",
     "Reading",
     "Recall",
+    "RecalledTurn",
     "Recollection",
     "Reranker",
     "RetrievalError",
@@ -131,6 +137,7 @@ __all__ = [
     "Splitter",
     "StoreError",
     "TextEncoder",
+    "Turn",
     "Unfounded",
     "UnsupportedModelError",
     "VectorSettings",
@@ -153,6 +160,7 @@ _HOMES = {
     "beacon": ("BeaconModel",),
     "citing": ("CitationParser", "CitedText", "find_citations"),
     "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
+    "conversation": ("Conversation", "RecalledTurn"),
     "corpus": ("DocumentRow", "Reading"),
     "errors": (
         "CheckpointError",
@@ -206,6 +214,7 @@ _HOMES = {
     ),
     "report": ("Explanation",),
     "retrieval": (
+        "EvidenceIndex",
         "FanOut",
         "VectorSettings",
         "cross_encoder",
@@ -214,6 +223,7 @@ _HOMES = {
         "flag_reranker",
         "sentence_transformer",
     ),
+    "turns": ("Turn",),
 }
 """Module of this package -> the public names that it defines; what a type checker reads above."""
 

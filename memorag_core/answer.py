@@ -1,18 +1,20 @@
 """The last step: evidence and question into the text that the user gets.
 
 In: the question, evidence, clues, and the user's generator as a callable. Out: an ``Answer`` that says who
-wrote it. Knows no LLM and no framework; what the generator raises goes through untouched. Clues never enter
-the prompt: they are keys for retrieval, and the generator sees evidence only.
+wrote it and what it cites. Knows no LLM and no framework; what the generator raises goes through untouched.
+Clues never enter the prompt: they are keys for retrieval, and the generator sees evidence only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memorag_core.citing import find_citations
 from memorag_core.errors import InputError, MemoRAGError
-from memorag_core.prompts import PromptSet
+from memorag_core.language import detect_language
+from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import Generate
-from memorag_core.records import Answer, Clue, Evidence
+from memorag_core.records import Answer, Clue, Evidence, Place
 
 
 def answer_from_evidence(
@@ -33,13 +35,13 @@ def answer_from_evidence(
         clues: What led to the evidence; kept with the answer, not shown to the generator.
 
     Returns:
-        The generator's text without white space around it, with source "generator".
+        The generator's text without white space around it, with source "generator" and its citations.
 
     Raises:
         InputError: A blank question, no evidence, or a generator that returns something else than a text.
         MemoRAGError: The generator returned an empty text.
     """
-    text = generate(render_prompt(question, evidence, prompts=prompts))
+    text = generate(render_prompt(question, [found.chunk.text for found in evidence], prompts=prompts))
     if not isinstance(text, str):
         raise InputError(
             f"The generator returned {type(text).__name__}; expected a str. Wrap it, as for a chat model of "
@@ -51,23 +53,47 @@ def answer_from_evidence(
             "expected an answer. See whether its token limit leaves room for one, or ask without it for the "
             "memory's own draft."
         )
-    return Answer(text.strip(), question, "generator", tuple(evidence), tuple(clues))
+    places = [Place(one.chunk.document_id, one.chunk.start, one.chunk.end) for one in evidence]
+    cited = find_citations(text.strip(), places)
+    return Answer(
+        cited.text,
+        question,
+        "generator",
+        tuple(evidence),
+        tuple(clues),
+        citations=cited.citations,
+        unfounded=cited.unfounded,
+    )
 
 
-def render_prompt(question: str, evidence: Sequence[Evidence], *, prompts: PromptSet) -> str:
-    """The generator's prompt: the passages numbered from 1 in the order given, and the question.
+def answer_prompt(question: str, passages: Sequence[str], *, language: str | None = None) -> str:
+    """What a generator is told: passages with their numbers, how to cite them, and the question.
+
+    Args:
+        question: The question as it was asked.
+        passages: The texts of what was found, best first; at least one.
+        language: Of the prompt, such as "en" or "zh"; None takes the question's.
 
     Raises:
-        InputError: A blank question or no evidence.
+        InputError: A blank question or no passages.
     """
+    return render_prompt(question, passages, prompts=load_prompts(language or detect_language(question)))
+
+
+def render_prompt(question: str, passages: Sequence[str], *, prompts: PromptSet) -> str:
+    """``answer_prompt`` with a prompt set; raises as it."""
     if not question.strip():
         raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
-    if not evidence:
+    if not passages:
         raise InputError(
             "There is no evidence; expected at least one passage. Retrieve with a k of 1 or more."
         )
-    passages = (f"[{number}] {found.chunk.text}" for number, found in enumerate(evidence, start=1))
-    return prompts.render_answer(question, "\n\n".join(passages))
+    return prompts.render_answer(question, number_passages(passages))
+
+
+def number_passages(passages: Sequence[str]) -> str:
+    """Passages as one text, numbered from 1 in the order given, as citations name them."""
+    return "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, start=1))
 
 
 def draft_answer(question: str, clues: Sequence[Clue], *, evidence: Sequence[Evidence] = ()) -> Answer:

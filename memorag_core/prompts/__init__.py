@@ -55,6 +55,8 @@ class PromptSet:
         summary_request: Stands for the question where key points are asked for without one.
         gist: The request to condense a text; holds {text} once, and {words} at most once, the longest gist.
             "" for a set that is not used to condense.
+        standalone: The request to write a follow-up question anew so that it stands alone; holds {history}
+            and {question} once each. "" for a set that is not used for conversations.
 
     Raises:
         InputError: A template without its placeholder or with it twice, no task or one of unknown kind, a
@@ -69,6 +71,7 @@ class PromptSet:
     reply: str = ""
     chat: bool = True
     gist: str = ""
+    standalone: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.tasks, Mapping) or not self.tasks:
@@ -96,6 +99,9 @@ class PromptSet:
         if self.gist != "":
             _check_placeholder("gist", self.gist, "text")
             _check_placeholder("gist", self.gist, "words", required=False)
+        if self.standalone != "":
+            _check_placeholder("standalone", self.standalone, "history")
+            _check_placeholder("standalone", self.standalone, "question")
         for kind, template in self.tasks.items():
             _check_placeholder(f"tasks.{kind}", template, "question", required=kind != "key_point")
 
@@ -104,8 +110,8 @@ class PromptSet:
         """A prompt set from data such as the ``prompts`` of a checkpoint's ``memorag.json``.
 
         ``context`` and ``tasks`` must be there. What a memory model alone has no use for, ``answer``,
-        ``summary_request`` and ``gist``, comes from the set of the same language when left out; ``language``
-        is "xx" then.
+        ``summary_request``, ``gist`` and ``standalone``, comes from the set of the same language when left
+        out; ``language`` is "xx" then.
 
         Raises:
             InputError: As the class says; also for a missing or an unknown entry.
@@ -126,7 +132,7 @@ class PromptSet:
             )
         language = mapping.get("language", GENERAL)
         defaults: dict[str, Any] = {"language": language}
-        borrowed = ("answer", "summary_request", "gist")
+        borrowed = ("answer", "summary_request", "gist", "standalone")
         if not mapping.keys() >= {*borrowed}:
             own = load_prompts(language)
             defaults |= {name: getattr(own, name) for name in borrowed}
@@ -164,6 +170,20 @@ class PromptSet:
         """The generator's prompt, with the evidence as one text."""
         filling = {"{question}": question, "{evidence}": evidence}
         return re.sub(r"\{question\}|\{evidence\}", lambda found: filling[found[0]], self.answer)
+
+    def render_standalone(self, question: str, history: str) -> str:
+        """The request to write a follow-up question anew, with the turns before it as one text.
+
+        Raises:
+            InputError: The set has none.
+        """
+        if not self.standalone:
+            raise InputError(
+                f"The prompt set '{self.language}' has no request for questions that stand alone. Give it "
+                "one: PromptSet(..., standalone='... {history} ... {question}')."
+            )
+        filling = {"{question}": question, "{history}": history}
+        return re.sub(r"\{question\}|\{history\}", lambda found: filling[found[0]], self.standalone)
 
     def gist_parts(self, text: str, *, words: int) -> Parts:
         """The request to condense a text to so many words, cut around the text.

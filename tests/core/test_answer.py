@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from memorag_core.answer import answer_from_evidence, draft_answer, render_prompt
+from memorag_core.answer import answer_from_evidence, answer_prompt, draft_answer, render_prompt
+from memorag_core.citing import find_citations
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.prompts import load_prompts
-from memorag_core.records import Chunk, Clue, Evidence
+from memorag_core.records import Chunk, Clue, Evidence, Place
 
 QUESTION = "Who mends clocks?"
 EVIDENCE = tuple(
@@ -45,6 +46,30 @@ def test_the_prompt_holds_the_numbered_evidence_and_the_question_and_no_clue() -
     assert (answer.evidence, answer.clues) == (EVIDENCE, CLUES)
 
 
+def test_what_the_generator_cites_is_found_in_the_text_that_comes_out() -> None:
+    answer = answer_from_evidence(
+        QUESTION, EVIDENCE, generate=lambda _: "\n Mara Venn [1], not he【3】[8].", prompts=load_prompts("en")
+    )
+    marks = [(answer.text[one.start : one.end], one.evidence) for one in answer.citations]
+    assert marks == [("[1]", 0), ("【3】", 2)]
+    for one in answer.citations:
+        chunk = answer.evidence[one.evidence].chunk
+        assert one.place == Place(chunk.document_id, chunk.start, chunk.end)
+    assert [(one.number, answer.text[one.start : one.end]) for one in answer.unfounded] == [(8, "[8]")]
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "xx"])
+def test_every_shipped_prompt_asks_for_citations_as_they_are_read(language: str) -> None:
+    prompt = answer_prompt(QUESTION, ["A passage.", "Another."], language=language)
+    shown = find_citations(prompt.partition("[1] A passage.")[0], [None, None, None])
+    assert [one.number for one in shown.citations][-3:] == [1, 2, 3]  # the example in the prompt
+
+
+def test_the_language_of_the_prompt_is_that_of_the_question_unless_told() -> None:
+    assert answer_prompt(QUESTION, ["A passage."]) == answer_prompt(QUESTION, ["A passage."], language="en")
+    assert "方括号" in answer_prompt("谁修理钟表？", ["A passage."])
+
+
 def test_what_the_generator_raises_goes_through() -> None:
     class RateLimitError(Exception):
         pass
@@ -70,7 +95,7 @@ def test_a_generator_that_returns_no_text_is_told_how_to(output: Any) -> None:
 
 def test_nothing_is_generated_without_a_question_or_evidence() -> None:
     with pytest.raises(InputError, match="expected words"):
-        render_prompt(" ", EVIDENCE, prompts=load_prompts())
+        render_prompt(" ", ["A passage."], prompts=load_prompts())
     with pytest.raises(InputError, match="There is no evidence"):
         render_prompt(QUESTION, (), prompts=load_prompts())
 

@@ -45,6 +45,18 @@ def test_every_shipped_set_asks_for_gists_by_their_length_with_the_text_last(lan
     assert "{" not in parts.before + parts.after
 
 
+@pytest.mark.parametrize("language", SHIPPED)
+def test_every_shipped_set_asks_for_a_question_that_stands_alone(language: str) -> None:
+    request = load_prompts(language).render_standalone("{history}?", "{question}!")
+    assert request.index("{question}!") < request.index("{history}?")
+    assert request.count("{") == 2
+
+
+def test_a_set_without_a_request_for_follow_ups_says_how_to_give_it_one() -> None:
+    with pytest.raises(InputError, match=r"'en' has no request for questions .*standalone='"):
+        PromptSet.from_mapping(RAW | {"standalone": ""}).render_standalone("And she?", "")
+
+
 @pytest.mark.parametrize(
     ("language", "own"),
     [
@@ -151,12 +163,20 @@ def test_the_bundled_model_says_which_kinds_it_can_be_asked_for() -> None:
         ({"gist": "no placeholder"}, r"'gist' .* \{text\} 0 times"),
         ({"gist": "{text} {words} {words}"}, r"'gist' .* \{words\} 2 times"),
         ({"gist": 7}, r"'gist' of a prompt set is 7; expected text"),
+        ({"standalone": "{question}"}, r"'standalone' .* \{history\} 0 times"),
+        ({"standalone": "{history}"}, r"'standalone' .* \{question\} 0 times"),
         ({"answer": "{question}"}, r"'answer' .* \{evidence\} 0 times"),
         ({"answer": "{evidence}"}, r"'answer' .* \{question\} 0 times"),
         ({"chat": "yes"}, r"'chat' .* 'yes'; expected true or false"),
         ({"reply": None}, r"'reply' .* None; expected text"),
         (
-            {"language": 3, "answer": "{question}{evidence}", "summary_request": "", "gist": ""},
+            {
+                "language": 3,
+                "answer": "{question}{evidence}",
+                "summary_request": "",
+                "gist": "",
+                "standalone": "",
+            },
             r"'language' .* 3",
         ),
         ({"language": 3}, r"language is 3; expected a code"),
