@@ -173,14 +173,15 @@ class RetrievalSettings:
             and the vectors'. 0 leaves them out, and then they are not made.
         graph_weight: Weight of what hangs together with the first chunks found, by the names and rare words
             that it shares with them, in units of all the question's own lists together. 0, which builds no
-            graph: it finds more where the evidence lies in several places and BM25 searches alone, and less
-            on some questions of one place where vectors search too. 1 is worth trying for the former, with
-            "rrf": most of a walk stays where it began, so relative scores leave little to what it reaches.
+            graph, for that takes SciPy, time and room. 1 hardly moves the first rank and finds more behind
+            it (docs/retrieval.md), with "rrf": most of a walk stays where it began, so relative
+            scores leave little to what it reaches.
         graph_anchors: Chunks from which the graph is walked. 2: of 2, 3 and 4, they did best.
         graph_damping: Share of the steps that go on instead of starting again; 0.5, as in HippoRAG.
         rerank_depth: Chunks of the fused ranking that a re-ranker reads, where one is given; never less than
-            ``k``. 20: BM25's first 20 chunks of tales and articles hold the evidence of 85 in 100 questions,
-            its first 4 that of 67; the first 50 hold that of 91, for two and a half times the time.
+            ``k``. 20: of 100 questions about tales, BM25's first chunk of 200 words holds the evidence of 51,
+            its first 5 that of 77, its first 10 that of 86 (benchmarks/README.md, ``retrieval``); every
+            further one takes the re-ranker as long as the first.
         budget: The most that all evidence may take together, in characters, or in whatever a counter that is
             given counts. The ``k`` best are taken in their order, those left out that do not fit any more; so
             there are at most ``k`` then. None for no limit.

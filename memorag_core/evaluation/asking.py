@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from tqdm import tqdm
 
 from memorag_core.beacon import BeaconModel
+from memorag_core.beacon.usage import Usage
 from memorag_core.clues import recall
 from memorag_core.config import ClueSettings
 from memorag_core.errors import InputError
@@ -28,6 +29,7 @@ BATCH = 32
 """Questions asked, and written to the file of clues, at once."""
 
 _ASKED = ClueSettings()
+_ASKING = ("context", "tasks", "reply", "chat")  # of a model's prompts
 _CHECKING = ("least_support",)  # settings that come into play after the memory was asked
 
 
@@ -118,13 +120,21 @@ def recall_clues(
 def _key(model: BeaconModel, settings: ClueSettings, text: str | None) -> str:
     identity = {
         "model": dict(model.fingerprint),
-        "usage": repr(model.usage),
+        "usage": _asking(model.usage),
         "ratio": model.ratio,
         "capacity": model.capacity,
         "clues": {name: value for name, value in asdict(settings).items() if name not in _CHECKING},
         "text": text,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _asking(usage: Usage) -> dict[str, Any]:
+    """How a model is read to and asked; not the texts for generators, which change and are not asked here."""
+    said = asdict(usage)
+    if usage.prompts is not None:
+        said["prompts"] = {name: said["prompts"][name] for name in _ASKING}
+    return said
 
 
 def _clue(row: Mapping[str, Any]) -> Clue:

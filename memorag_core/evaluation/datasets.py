@@ -34,6 +34,7 @@ class Query:
         document_id: the document it is asked of.
         spans: the gold evidence, characters of the document's text; one or more.
         kind: what sort of question it is, where the set says so.
+        passages: the ids of the passages that hold the evidence, in a set of passages; else none.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Query:
     document_id: str
     spans: tuple[Span, ...]
     kind: str = ""
+    passages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,14 @@ class Dataset:
         documents: in the order of the file.
         queries: in the order of the file.
         skipped: questions of these documents that were left out: no words, or no evidence spans.
+        passages: in a set of passages, all of them; the one document is their texts, joined. Else none.
     """
 
     name: str
     documents: tuple[Document, ...]
     queries: tuple[Query, ...]
     skipped: int = 0
+    passages: tuple[Document, ...] = ()
 
     def sample(self, limit: int | None, *, seed: int) -> Dataset:
         """The same set with at most ``limit`` questions, drawn by the seed; None for all of them.
@@ -90,7 +94,7 @@ def load_dataset(
             wanted, or no question is left.
     """
     path = Path(folder)
-    every = _documents(path / DOCUMENTS)
+    every = read_documents(path / DOCUMENTS)
     unknown = sorted(set(documents or ()) - set(every))
     if unknown:
         raise InputError(
@@ -100,14 +104,14 @@ def load_dataset(
     chosen = {name: found for name, found in every.items() if documents is None or name in documents}
     queries: dict[str, Query] = {}
     skipped = 0
-    for where, row in _rows(path / QUERIES):
-        question, spans = _text(where, row, "question"), row.get("evidence_spans") or []
+    for where, row in read_rows(path / QUERIES):
+        question, spans = text_of(where, row, "question"), row.get("evidence_spans") or []
         if not question.strip() or not spans:
             # A question that names no document belongs to all of them.
             skipped += row.get("doc_id") is None or row["doc_id"] in chosen
             continue
         query = _query(where, row, question, spans, every)
-        query = replace(query, kind=_text(where, row, kind) if kind is not None else "")
+        query = replace(query, kind=text_of(where, row, kind) if kind is not None else "")
         if query.id in queries:
             raise InputError(f"{where}: the qid {query.id!r} occurs twice; each question has its own.")
         if query.document_id in chosen:
@@ -120,10 +124,11 @@ def load_dataset(
     return Dataset(path.name, tuple(chosen.values()), tuple(queries.values()), skipped)
 
 
-def _documents(path: Path) -> dict[str, Document]:
+def read_documents(path: Path) -> dict[str, Document]:
+    """The documents of a file by their ids, in its order; errors as ``load_dataset``."""
     found: dict[str, Document] = {}
-    for where, row in _rows(path):
-        name, text = _text(where, row, "doc_id"), _text(where, row, "text")
+    for where, row in read_rows(path):
+        name, text = text_of(where, row, "doc_id"), text_of(where, row, "text")
         if name in found:
             raise InputError(f"{where}: the doc_id {name!r} occurs twice; each document has its own.")
         if not text.strip():
@@ -137,7 +142,7 @@ def _documents(path: Path) -> dict[str, Document]:
 def _query(
     where: str, row: Mapping[str, Any], question: str, spans: Any, documents: Mapping[str, Document]
 ) -> Query:
-    document = documents.get(_text(where, row, "doc_id"))
+    document = documents.get(text_of(where, row, "doc_id"))
     if document is None:
         raise InputError(f"{where}: the doc_id {row['doc_id']!r} is not in {DOCUMENTS}.")
     answers = row.get("answers") or []
@@ -152,12 +157,12 @@ def _query(
             )
     gold: tuple[Span, ...] = tuple((start, end) for start, end in spans)
     return Query(
-        _text(where, row, "qid"), question, tuple(str(answer) for answer in answers), document.id, gold
+        text_of(where, row, "qid"), question, tuple(str(answer) for answer in answers), document.id, gold
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each line's place and its object."""
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each line's place, for errors, and its object; blank lines are passed over."""
     if not path.is_file():
         raise InputError(
             f"There is no file '{path}'. Expected a folder with {DOCUMENTS} and {QUERIES}, one JSON object a "
@@ -177,7 +182,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, row
 
 
-def _text(where: str, row: Mapping[str, Any], name: str) -> str:
+def text_of(where: str, row: Mapping[str, Any], name: str) -> str:
+    """The text in a field of a row, or an error that names the place."""
     value = row.get(name)
     if not isinstance(value, str):
         raise InputError(f"{where}: the field {name!r} is {value!r}; expected text.")

@@ -62,6 +62,10 @@ Values: TypeAlias = tuple[Mapping[str, float], ...]
 """For each question of a suite, in order, the measures by name, such as "recall@1"."""
 
 
+Ranked: TypeAlias = tuple[tuple[Chunk, ...], ...]
+"""For each question of a suite, in order, the chunks that were found, best first."""
+
+
 def measure(suite: Suite, recalled: Recalled | None, fusion: Fusion) -> Values:
     """Rank the chunks of every document and look at the best k of them.
 
@@ -70,7 +74,12 @@ def measure(suite: Suite, recalled: Recalled | None, fusion: Fusion) -> Values:
         recalled: the clues; None for the question alone.
         fusion: how rankings are joined.
     """
-    values: list[Mapping[str, float]] = []
+    return judge(suite, rank(suite, recalled, fusion))
+
+
+def rank(suite: Suite, recalled: Recalled | None, fusion: Fusion) -> Ranked:
+    """The best chunks for every question, as many as the suite looks at; arguments as ``measure``."""
+    ranked: list[tuple[Chunk, ...]] = []
     for asked in suite.documents:
         requests = [
             (case.question, fusion.chosen(recalled[asked.document.id, case.question]) if recalled else ())
@@ -81,9 +90,18 @@ def measure(suite: Suite, recalled: Recalled | None, fusion: Fusion) -> Values:
             k=min(suite.ks[-1], len(asked.index.chunks)),
             settings=fusion.settings,
         )
-        for case, evidence in zip(asked.cases, found, strict=True):
-            values.append(_values(suite, asked.index.chunks, case, [one.chunk for one in evidence]))
-    return tuple(values)
+        ranked += [tuple(one.chunk for one in evidence) for evidence in found]
+    return tuple(ranked)
+
+
+def judge(suite: Suite, ranked: Ranked) -> Values:
+    """What the best k chunks of every question hold, for each k of the suite."""
+    rankings = iter(ranked)
+    return tuple(
+        _values(suite, asked.index.chunks, case, next(rankings))
+        for asked in suite.documents
+        for case in asked.cases
+    )
 
 
 def _values(
@@ -93,6 +111,10 @@ def _values(
         homes = {_home(chunks, span) for span in case.gold}
         return {f"recall@{k}": share_found(homes, (chunk.id for chunk in ranked[:k])) for k in suite.ks}
     values = {}
+    if suite.measure == "passages":
+        shares = {k: share_found(case.chunks, (chunk.id for chunk in ranked[:k])) for k in suite.ks}
+        values = {f"recall@{k}": share for k, share in shares.items()}
+        return values | {f"all_gold@{k}": float(share == 1) for k, share in shares.items()}
     for k in suite.ks:
         spans = [(chunk.start, chunk.end) for chunk in ranked[:k]]
         values[f"hit@{k}"] = is_hit(case.gold, spans)

@@ -97,6 +97,22 @@ def test_how_clues_are_checked_is_no_reason_to_ask_again(checkpoint: Path, real:
     assert model.asked == 2
 
 
+def test_requests_for_generators_are_no_reason_to_ask_again_and_those_for_clues_are(
+    checkpoint: Path, real: Suite
+) -> None:
+    model, kept = counting(checkpoint), ClueFile(None)
+    recall_clues(model, real, settings=SPANS, kept=kept)
+    asked, prompts = model.asked, model.usage.prompts
+    assert prompts is not None
+    model.usage = replace(model.usage, prompts=replace(prompts, answer="{evidence} {question}!"))
+    recall_clues(model, real, settings=SPANS, kept=kept)
+    assert model.asked == asked
+    tasks = {**prompts.tasks, "span": "<|ask|> {question}<|span|>"}
+    model.usage = replace(model.usage, prompts=replace(prompts, tasks=tasks))
+    recall_clues(model, real, settings=SPANS, kept=kept)
+    assert model.asked > asked
+
+
 def test_a_file_that_holds_something_else_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "clues.jsonl"
     path.write_text(json.dumps({"key": "a", "question": "b", "clues": []}) + "\n{}\n")
