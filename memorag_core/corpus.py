@@ -147,6 +147,23 @@ class Reader:
         documents, changes = self._after_update(corpus, given)
         return self._read(corpus, documents, changes)
 
+    def put(self, corpus: Corpus | None, given: Document | Sequence[Document]) -> Corpus:
+        """The corpus with these documents, in place of those that have their ids, or behind them all.
+
+        Raises:
+            InputError: no documents, one without text, or an id twice.
+        """
+        if corpus is None:
+            return self.added(None, given)
+        new = as_documents(given)
+        known = {document.id for document in corpus.documents}
+        there = [document for document in new if document.id in known]
+        documents, changes = corpus.documents, dict(corpus.changes)
+        if there:
+            documents, changes = self._after_update(corpus, there)
+        rest = [document for document in new if document.id not in known]
+        return self._read(corpus, (*documents, *rest), changes)
+
     def without(self, corpus: Corpus, ids: str | Collection[str]) -> Corpus | None:
         """The corpus without some documents; None when none is left.
 

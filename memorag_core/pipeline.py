@@ -186,6 +186,18 @@ class MemoRAG:
             self._place(self._reader.updated(self._memorized(), documents))
         return self
 
+    def upsert(self, documents: Document | Sequence[Document]) -> Self:
+        """``update`` those documents whose ids are there, and ``memorize`` the others, in one reading.
+
+        If anything fails, nothing has changed.
+
+        Raises:
+            InputError: No documents, one without text, or an id twice.
+        """
+        with self._reading:
+            self._place(self._reader.put(self._corpus, documents))
+        return self
+
     def delete(self, ids: str | Collection[str]) -> Self:
         """Forget documents; if anything fails, nothing has changed. What stands behind them is read again.
 

@@ -91,9 +91,13 @@ def test_after_any_edits_it_is_what_a_fresh_reading_of_the_documents_gives(
     rag.memorize([Document(data.draw(texts), id=name) for name in "abcd"])
     for step in range(data.draw(st.integers(1, 4))):
         ids = [document.id for document in rag.documents]
-        edit = data.draw(st.sampled_from(["add", "update", "delete"]))
+        edit = data.draw(st.sampled_from(["add", "update", "upsert", "delete"]))
         if edit == "add":
             rag.memorize(Document(data.draw(texts), id=f"new {step}"))
+        elif edit == "upsert":
+            some = data.draw(st.lists(st.sampled_from([*ids, "put", "put too"]), min_size=1, unique=True))
+            rag.upsert([Document(data.draw(texts), id=name) for name in some])
+            assert {*ids, *some} == {document.id for document in rag.documents}
         elif edit == "update":
             changed = [
                 Document(data.draw(texts), id=name)
@@ -159,6 +163,25 @@ def test_an_update_without_a_change_and_one_of_metadata_alone_read_nothing() -> 
     assert counted == []
     assert rag.documents[1].metadata == {"year": 2026}
     assert {chunk.document_id: chunk.metadata for chunk in rag.chunks}["b"] == {"year": 2026}
+
+
+def test_an_upsert_is_one_reading_and_all_or_nothing() -> None:
+    model = MODELS["beacon in parts"]
+    rag = MemoRAG(model, progress=False)
+    rag.upsert([Document(lines(9, name), id=name) for name in "ab"])  # into nothing
+    changed, new = Document(lines(9, "c"), id="b"), Document(lines(9, "d"), id="d")
+    other = MemoRAG(model, progress=False).memorize(rag.documents)
+    with tokens_run(model) as counted:
+        rag.upsert([new, changed])
+    assert [document.id for document in rag.documents] == ["a", "b", "d"]
+    with tokens_run(model) as in_two:
+        other.update(changed).memorize(new)
+    assert_same(rag, other)
+    assert sum(counted) <= sum(in_two)
+    before = rag.documents
+    with pytest.raises(InputError, match="is empty"):
+        rag.upsert([Document(lines(9, "e"), id="a"), Document(" ", id="e")])
+    assert rag.documents == before
 
 
 def test_texts_that_have_vectors_are_not_encoded_again() -> None:
