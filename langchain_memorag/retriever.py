@@ -1,53 +1,127 @@
-"""A LangChain retriever over what a MemoRAG has memorized.
+"""A LangChain retriever over what a MemoRAG has memorized, which LangChain's indexing API can fill.
 
-In: a question, and how many documents are wanted. Out: LangChain documents, best first, each with its place
-in the text, its score and the clues that found it. Knows no model, clue or index: it translates.
+In: questions, and what a caller chooses. Out: LangChain documents, best first, each with its place in the
+text, its score and the clues that found it. Knows no model, clue or index: it translates.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.indexing import DeleteResponse, DocumentIndex, UpsertResponse
+from langchain_core.retrievers import LangSmithRetrieverParams
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list
+from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, field_validator
 
-from memorag_core import Document as Source
-from memorag_core import Embedder, Evidence, InputError, MemoRAG, MemoryModel
+from langchain_memorag.beneath import Beneath, checked_beneath
+from langchain_memorag.choosing import changed, checked_kinds, checked_retrieval, refuse
+from langchain_memorag.documents import listed, memorized_document, sources
+from langchain_memorag.editing import put, take_out
+from langchain_memorag.finding import Search
+from langchain_memorag.holding import HoldsMemory
+from langchain_memorag.retrieving import aretrieve_all, retrieve_all
+from langchain_memorag.runs import (
+    abegin_retrieval,
+    aend_retrieval,
+    begin_retrieval,
+    end_retrieval,
+    raised,
+    rounds,
+)
+from memorag_core import (
+    ClueKind,
+    Embedder,
+    InputError,
+    MemoRAG,
+    MemoryModel,
+    RetrievalSettings,
+)
+
+CONCURRENCY = 8
+"""Searches at once: a question with the clues of three kinds, three each, takes two rounds."""
 
 
-class MemoRAGRetriever(BaseRetriever):
+class RetrieverOptions(TypedDict, total=False):
+    """What every way to make a retriever takes; see the attributes of ``MemoRAGRetriever``."""
+
+    k: int | None
+    kinds: Sequence[ClueKind] | None
+    retrieval: RetrievalSettings | Mapping[str, Any] | None
+    beneath: Beneath | None
+    concurrency: int
+    timeout: float | None
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    name: str | None
+
+
+class _Chosen(TypedDict):
+    kinds: Sequence[ClueKind] | None
+    search: Search
+
+
+class MemoRAGRetriever(HoldsMemory, DocumentIndex):
     """Finds evidence with the question and with the clues that a memory of the text gives.
 
     The documents that come back carry ``id`` (of the chunk) and, in ``metadata``, ``document_id``, ``start``
     and ``end`` (characters of that document), ``score``, ``rank`` (from 1) and ``clues`` (a list of texts),
-    beside the metadata the user gave; on the same name those six win.
+    beside the metadata the user gave; on the same name those six win. What a retriever ``beneath`` found
+    keeps the ``document_id``, ``start`` and ``end`` of its own metadata, and has ``failures`` where some of
+    the searches failed.
+
+    ``k``, ``kinds`` and ``retrieval`` can be given at a call too, ``retriever.invoke(question, k=2)``, and
+    all of them made configurable fields. ``batch`` and ``abatch`` put all questions to the memory in one
+    pass, or, where the config has ``max_concurrency``, that many at a time.
+
+    LangChain's indexing API (``langchain_core.indexing.index``) takes it as its destination.
 
     Attributes:
         memorag: What was memorized. Left out of ``repr`` and of every serialized form.
-        k: Documents returned, unless a call says otherwise: ``retriever.invoke(question, k=2)``. None leaves
-            it to ``memorag``: what its settings say (4), or all when there are fewer.
+        k: Documents returned. None leaves it to ``memorag``: what its settings say (4), or all when there
+            are fewer.
+        kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
+        retrieval: How the rankings of question and clues are joined: settings in place of those of
+            ``memorag``, or only the fields that differ, ``{"span_weight": 0.5}``.
+        beneath: A retriever or a vector store of LangChain, which is searched with the question and each
+            clue, instead of the chunks of what was memorized. A retriever decides itself how many documents
+            it gives to a search. Left out of ``repr`` and of every serialized form.
+        concurrency: The most searches of ``beneath`` at once, in a call.
+        timeout: Seconds that each search of ``beneath`` has; None waits as long as it takes. A search that
+            fails or takes longer is left out, and told of by the log, by the custom event
+            "memorag_search_failed", and in the metadata of what the others found. Only if all fail is it
+            an error.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid")
 
-    memorag: MemoRAG = Field(repr=False, exclude=True)
     k: int | None = Field(default=None, ge=1)
+    kinds: tuple[ClueKind, ...] | None = None
+    retrieval: RetrievalSettings | dict[str, Any] | None = None
+    beneath: Any = Field(default=None, repr=False, exclude=True)
+    concurrency: int = Field(default=CONCURRENCY, ge=1)
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
-    @field_validator("memorag", mode="before")
+    @field_validator("kinds", mode="before")
     @classmethod
-    def _is_memorag(cls, value: object) -> object:
-        if isinstance(value, MemoRAG):
-            return value
-        raise InputError(
-            f"'memorag' is a {type(value).__name__}; expected a memorag_core.MemoRAG that has memorized "
-            f"a text. {cls.__name__}.from_texts([...]), .from_documents([...]) and .load(path) make one."
-        )
+    def _are_kinds(cls, value: Any) -> Any:
+        return checked_kinds(value)
+
+    @field_validator("retrieval", mode="plain")
+    @classmethod
+    def _is_retrieval(cls, value: Any) -> Any:
+        return checked_retrieval(value)
+
+    @field_validator("beneath", mode="before")
+    @classmethod
+    def _is_beneath(cls, value: Any) -> Any:
+        return checked_beneath(value)
 
     @classmethod
     def from_texts(
@@ -57,7 +131,7 @@ class MemoRAGRetriever(BaseRetriever):
         *,
         ids: Iterable[str] | None = None,
         memorag: MemoRAG | None = None,
-        k: int | None = None,
+        **options: Unpack[RetrieverOptions],
     ) -> Self:
         """Memorize texts and return a retriever over them.
 
@@ -66,44 +140,49 @@ class MemoRAGRetriever(BaseRetriever):
             metadatas: One mapping for each text.
             ids: One id for each text; without them, the lowest numbers not in use.
             memorag: What reads the texts, added to what it has memorized; without it, a new ``MemoRAG()``.
-            k: Documents returned for a question; None leaves it to the settings of ``memorag``.
+            **options: The retriever's other attributes.
 
         Raises:
             InputError: When a text is empty or no text, when an id comes twice, or when ``metadatas`` or
                 ``ids`` are not as many as the texts.
         """
-        listed = _listed("texts", texts)
-        described = [{}] * len(listed) if metadatas is None else _listed("metadatas", metadatas)
-        named = [None] * len(listed) if ids is None else _listed("ids", ids)
+        given = listed("texts", texts)
+        described = [{}] * len(given) if metadatas is None else listed("metadatas", metadatas)
+        named = [None] * len(given) if ids is None else listed("ids", ids)
         for kind, values in (("metadatas", described), ("ids", named)):
-            if len(values) != len(listed):
-                raise InputError(f"Found {len(listed)} texts and {len(values)} {kind}; expected one each.")
+            if len(values) != len(given):
+                raise InputError(f"Found {len(given)} texts and {len(values)} {kind}; expected one each.")
         documents = [
             Document(page_content=_text(text), metadata=dict(metadata), id=name)
-            for text, metadata, name in zip(listed, described, named, strict=True)
+            for text, metadata, name in zip(given, described, named, strict=True)
         ]
-        return cls.from_documents(documents, memorag=memorag, k=k)
+        return cls.from_documents(documents, memorag=memorag, **options)
 
     @classmethod
     def from_documents(
-        cls, documents: Iterable[Document], *, memorag: MemoRAG | None = None, k: int | None = None
+        cls,
+        documents: Iterable[Document],
+        *,
+        memorag: MemoRAG | None = None,
+        **options: Unpack[RetrieverOptions],
     ) -> Self:
         """Memorize LangChain documents and return a retriever over them.
 
         Ids and metadata are kept; a document without an id gets the lowest number not in use.
 
         Args:
-            documents: The documents, whole or already split.
+            documents: The documents, whole or already split. They are memorized, and nothing is added to
+                what is ``beneath``.
             memorag: What reads them, added to what it has memorized; without it, a new ``MemoRAG()``.
-            k: Documents returned for a question; None leaves it to the settings of ``memorag``.
+            **options: The retriever's other attributes.
 
         Raises:
             InputError: When a document is empty or no LangChain document, or when an id comes twice.
         """
-        listed = _listed("documents", documents)
+        given = listed("documents", documents)
         memorag = MemoRAG() if memorag is None else memorag
-        retriever = cls(memorag=memorag, k=k)  # checks both before the long work starts
-        memorag.memorize(_sources(listed, taken=[document.id for document in memorag.documents]))
+        retriever = cls(memorag=memorag, **_fields(options))  # checks all before the long work starts
+        memorag.memorize(sources(given, taken=[document.id for document in memorag.documents]))
         return retriever
 
     @classmethod
@@ -113,7 +192,7 @@ class MemoRAGRetriever(BaseRetriever):
         *,
         model: str | PathLike[str] | MemoryModel | None = None,
         embedder: Embedder | None = None,
-        k: int | None = None,
+        **options: Unpack[RetrieverOptions],
     ) -> Self:
         """Return a retriever over what ``memorag.save(path)`` wrote.
 
@@ -121,69 +200,191 @@ class MemoRAGRetriever(BaseRetriever):
             path: The folder.
             model: The memory model that read the text; without it, the bundled one.
             embedder: The embedder the vectors were made with, when there are vectors.
-            k: Documents returned for a question; None leaves it to the saved settings.
+            **options: The retriever's other attributes; those left out leave it to the saved settings.
 
         Raises:
             StoreError: When the folder is damaged or was written with another model.
         """
-        return cls(memorag=MemoRAG.load(path, model, embedder=embedder), k=k)
+        return cls(memorag=MemoRAG.load(path, model, embedder=embedder), **_fields(options))
+
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        k: int | None = None,
+        kinds: Sequence[ClueKind] | None = None,
+        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> list[list[Document]]:
+        """``invoke`` for many questions, which are put to the memory together.
+
+        Args:
+            inputs: The questions.
+            config: For all, or one for each. Where it has ``max_concurrency``, that many questions are put
+                to the memory at a time.
+            return_exceptions: Give the error of a question in its place instead of raising it.
+            k: Documents for each question.
+            kinds: Kinds of clue to ask for.
+            retrieval: How rankings are joined.
+            **kwargs: None; they are in LangChain's signature.
+
+        Returns:
+            For each question what ``invoke`` returns.
+        """
+        refuse("MemoRAGRetriever.batch", kwargs)
+        found: list[Any] = []
+        for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
+            runs = begin_retrieval(self, some, configs)
+            outcomes: list[list[Document] | Exception] = []
+            try:
+                outcomes += retrieve_all(self.memorag, some, runs, **self._chosen(k, kinds, retrieval))
+            except Exception as error:
+                outcomes += [error] * len(runs)
+            except BaseException as error:
+                end_retrieval(runs, [error] * len(runs))
+                raise
+            end_retrieval(runs, outcomes)
+            if not return_exceptions:
+                raised(outcomes)
+            found += outcomes
+        return found
+
+    async def abatch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        k: int | None = None,
+        kinds: Sequence[ClueKind] | None = None,
+        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> list[list[Document]]:
+        """``batch`` that leaves the event loop free."""
+        refuse("MemoRAGRetriever.abatch", kwargs)
+        found: list[Any] = []
+        for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
+            runs = await abegin_retrieval(self, some, configs)
+            outcomes: list[list[Document] | Exception] = []
+            try:
+                choice = self._chosen(k, kinds, retrieval)
+                outcomes += await aretrieve_all(self.memorag, some, runs, **choice)
+            except Exception as error:
+                outcomes += [error] * len(runs)
+            except BaseException as error:
+                await aend_retrieval(runs, [error] * len(runs))
+                raise
+            await aend_retrieval(runs, outcomes)
+            if not return_exceptions:
+                raised(outcomes)
+            found += outcomes
+        return found
+
+    def add_documents(self, documents: Iterable[Document]) -> list[str]:
+        """Memorize documents; those whose ids are there already take the place of what had them.
+
+        All of them are read in one go. Documents that are there as they are cost nothing.
+
+        Returns:
+            Their ids, in the order of the documents.
+
+        Raises:
+            InputError: When a document is empty or no LangChain document.
+        """
+        return put(self.memorag, documents)
+
+    async def aadd_documents(self, documents: Iterable[Document]) -> list[str]:
+        """``add_documents`` that leaves the event loop free."""
+        return await asyncio.to_thread(put, self.memorag, documents)
+
+    def upsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
+        """``add_documents``, as LangChain's indexing API calls it; what fails is raised."""
+        refuse("MemoRAGRetriever.upsert", kwargs)
+        return UpsertResponse(succeeded=put(self.memorag, items), failed=[])
+
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> DeleteResponse:
+        """Forget documents. Ids that are not there are passed over, and not counted.
+
+        What stands behind the first of them is read again, once for all of them.
+
+        Args:
+            ids: Of documents (``document_id`` of what is found), not of chunks.
+            **kwargs: None; they are in LangChain's signature.
+
+        Raises:
+            InputError: No ids.
+        """
+        refuse("MemoRAGRetriever.delete", kwargs)
+        if ids is None:
+            raise InputError("Found no ids to delete; expected a list of document ids. Give delete([...]).")
+        gone = take_out(self.memorag, ids)
+        return DeleteResponse(succeeded=gone, num_deleted=len(gone), failed=[], num_failed=0)
+
+    def get(self, ids: Sequence[str], /, **kwargs: Any) -> list[Document]:
+        """Whole documents of what was memorized, by their ids, in its order; unknown ids are passed over."""
+        refuse("MemoRAGRetriever.get", kwargs)
+        wanted = set(listed("ids", ids))
+        return [memorized_document(one) for one in self.memorag.documents if one.id in wanted]
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        kinds: Sequence[ClueKind] | None = None,
+        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
     ) -> list[Document]:
-        return self._find(query, k)
+        choice = self._chosen(k, kinds, retrieval)
+        (outcome,) = retrieve_all(self.memorag, [query], [run_manager], **choice)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,
+        k: int | None = None,
+        kinds: Sequence[ClueKind] | None = None,
+        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
     ) -> list[Document]:
-        return await asyncio.to_thread(self._find, query, k)
+        choice = self._chosen(k, kinds, retrieval)
+        (outcome,) = await aretrieve_all(self.memorag, [query], [run_manager], **choice)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _find(self, query: str, k: int | None) -> list[Document]:
-        found = self.memorag.retrieve(query, k=self.k if k is None else k)
-        return [_document(evidence) for evidence in found]
+    def _chosen(
+        self,
+        k: int | None,
+        kinds: Sequence[ClueKind] | None,
+        retrieval: RetrievalSettings | Mapping[str, Any] | None,
+    ) -> _Chosen:
+        """What holds for a call: what it says, else what the retriever says, else the settings."""
+        own = changed(self.memorag.retrieval, self.retrieval)
+        search = Search(
+            k=self.k if k is None else k,
+            settings=changed(own, checked_retrieval(retrieval)),
+            beneath=self.beneath,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+        )
+        return {"kinds": self.kinds if kinds is None else checked_kinds(kinds), "search": search}
 
     def _get_ls_params(self, **_kwargs: Any) -> LangSmithRetrieverParams:
-        return LangSmithRetrieverParams(ls_retriever_name="memorag")
+        params = LangSmithRetrieverParams(ls_retriever_name="memorag")
+        if isinstance(self.beneath, VectorStore):
+            params["ls_vector_store_provider"] = type(self.beneath).__name__
+        return params
 
 
-def _document(evidence: Evidence) -> Document:
-    """Evidence as LangChain carries it; every value set here can be written as JSON."""
-    chunk = evidence.chunk
-    return Document(
-        id=chunk.id,
-        page_content=chunk.text,
-        metadata={
-            **chunk.metadata,
-            "document_id": chunk.document_id,
-            "start": chunk.start,
-            "end": chunk.end,
-            "score": evidence.score,
-            "rank": evidence.rank,
-            "clues": list(evidence.clues),
-        },
-    )
-
-
-def _sources(documents: Sequence[Document], *, taken: Sequence[str]) -> list[Source]:
-    """LangChain documents as the core reads them, each with an id of its own."""
-    for document in documents:
-        if not isinstance(document, Document):
-            raise InputError(
-                f"Found a {type(document).__name__} among the documents; expected LangChain documents. "
-                "Plain texts go to from_texts."
-            )
-    used = {*taken, *(document.id for document in documents)}
-    free = (str(number) for number in count() if str(number) not in used)
-    return [
-        Source(text=document.page_content, id=document.id or next(free), metadata=dict(document.metadata))
-        for document in documents
-    ]
-
-
-def _listed(name: str, values: Iterable[Any]) -> list[Any]:
-    if isinstance(values, str | bytes | Mapping | Document) or not isinstance(values, Iterable):
-        raise InputError(f"'{name}' is a {type(values).__name__}; expected a list, also for a single one.")
-    return list(values)
+def _fields(options: RetrieverOptions) -> dict[str, Any]:
+    """Options as pydantic takes them, which checks each."""
+    return {**options}
 
 
 def _text(value: object) -> str:

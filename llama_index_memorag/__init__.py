@@ -7,6 +7,7 @@ events. Knows only the public names of ``memorag_core``.
 from memorag_core import MissingExtraError
 
 try:
+    from llama_index_memorag.conversation import MemoRAGConversationRetriever, MemoRAGMemoryBlock
     from llama_index_memorag.events import (
         ClueEndEvent,
         ClueLineEvent,
@@ -27,6 +28,8 @@ __all__ = [
     "ClueLineEvent",
     "ClueStartEvent",
     "EvidenceEvent",
+    "MemoRAGConversationRetriever",
+    "MemoRAGMemoryBlock",
     "MemoRAGQueryTransform",
     "MemoRAGRetriever",
     "MemoRAGSummaryRetriever",

@@ -58,7 +58,21 @@ STAGES = frozenset(
         "store",
     }
 )
-PIPELINE = frozenset({"pipeline", "corpus", "choices", "asking", "routing", "watching", "plan"})
+PIPELINE = frozenset(
+    {
+        "pipeline",
+        "corpus",
+        "choices",
+        "asking",
+        "routing",
+        "watching",
+        "plan",
+        "conversation",
+        "turns",
+        "followup",
+        "newest",
+    }
+)
 OUTSIDE = frozenset({"cli", "training", "evaluation"})
 
 # What stands below each part: all that it may import of the core, beside itself.

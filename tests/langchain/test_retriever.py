@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import json
 import pickle
@@ -167,9 +168,9 @@ async def test_events_and_traces_name_the_retriever_and_carry_its_documents(
     retriever: MemoRAGRetriever,
 ) -> None:
     events = [event async for event in retriever.astream_events(QUESTION, version="v2")]
-    assert [event["event"] for event in events] == ["on_retriever_start", "on_retriever_end"]
+    assert [events[0]["event"], events[-1]["event"]] == ["on_retriever_start", "on_retriever_end"]
     assert events[0]["metadata"]["ls_retriever_name"] == "memorag"
-    assert events[1]["data"]["output"] == retriever.invoke(QUESTION)
+    assert events[-1]["data"]["output"] == retriever.invoke(QUESTION)
 
 
 def test_a_chain_answers_from_evidence_and_never_shows_clues_to_the_llm(retriever: MemoRAGRetriever) -> None:
@@ -316,8 +317,18 @@ def test_neither_repr_nor_a_serialized_form_shows_the_memory(retriever: MemoRAGR
         assert "SentenceModel" not in shown
         assert "MemoRAG object" not in shown
     assert dumpd(retriever)["type"] == "not_implemented"
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"cannot be pickled.*save\(path\)"):
         pickle.dumps(retriever)
+
+
+def test_copies_share_the_memory_and_have_tags_of_their_own(memorag: MemoRAG) -> None:
+    retriever = MemoRAGRetriever(memorag=memorag, k=2, tags=["one"])
+    for copied in (copy.copy(retriever), copy.deepcopy(retriever), retriever.model_copy(deep=True)):
+        assert copied.memorag is memorag
+        assert copied.invoke(QUESTION) == retriever.invoke(QUESTION)
+    deep = copy.deepcopy(retriever)
+    (deep.tags or []).append("two")
+    assert retriever.tags == ["one"]
 
 
 # Signatures
@@ -332,17 +343,17 @@ def test_public_signatures_are_as_promised() -> None:
     assert shown(MemoRAGRetriever.from_texts) == (
         "(texts: 'Iterable[str]', metadatas: 'Iterable[Mapping[str, Any]] | None' = None, *, "
         "ids: 'Iterable[str] | None' = None, memorag: 'MemoRAG | None' = None, "
-        "k: 'int | None' = None) -> 'Self'"
+        "**options: 'Unpack[RetrieverOptions]') -> 'Self'"
     )
     assert shown(MemoRAGRetriever.from_documents) == (
         "(documents: 'Iterable[Document]', *, memorag: 'MemoRAG | None' = None, "
-        "k: 'int | None' = None) -> 'Self'"
+        "**options: 'Unpack[RetrieverOptions]') -> 'Self'"
     )
     assert shown(MemoRAGRetriever.load) == (
         "(path: 'str | PathLike[str]', *, model: 'str | PathLike[str] | MemoryModel | None' = None, "
-        "embedder: 'Embedder | None' = None, k: 'int | None' = None) -> 'Self'"
+        "embedder: 'Embedder | None' = None, **options: 'Unpack[RetrieverOptions]') -> 'Self'"
     )
     for method in (MemoRAGRetriever._get_relevant_documents, MemoRAGRetriever._aget_relevant_documents):
         parameters = inspect.signature(method).parameters
-        assert list(parameters) == ["self", "query", "run_manager", "k"]
-        assert parameters["k"].default is None
+        assert list(parameters) == ["self", "query", "run_manager", "k", "kinds", "retrieval"]
+        assert all(parameters[name].default is None for name in ("k", "kinds", "retrieval"))

@@ -1,4 +1,4 @@
-"""LangChain's own suites, run on the retriever and on a tool made of it."""
+"""LangChain's own suites, run on the retriever and on the tools made of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from langchain_core.tools import BaseTool, create_retriever_tool
 from langchain_tests.integration_tests import RetrieversIntegrationTests, ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
-from langchain_memorag import MemoRAGRetriever
+from langchain_memorag import MemoRAGRetriever, memorize_tool
 from memorag_core import MemoRAG
 from tests.core.doubles import SentenceModel
 from tests.langchain.conftest import DOCUMENTS, QUESTION
@@ -60,3 +60,23 @@ class TestTool(ToolsIntegrationTests):
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
         return {"query": QUESTION}
+
+
+class TestMemorizeToolUnit(ToolsUnitTests):
+    @property
+    def tool_constructor(self) -> BaseTool:
+        return memorize_tool(MemoRAGRetriever(memorag=_memorag()))
+
+    @property
+    def tool_invoke_params_example(self) -> dict[str, Any]:
+        return {"text": "The mill burned down in 1902."}
+
+
+class TestMemorizeTool(ToolsIntegrationTests):
+    @property
+    def tool_constructor(self) -> BaseTool:
+        return memorize_tool(MemoRAGRetriever(memorag=_memorag()))
+
+    @property
+    def tool_invoke_params_example(self) -> dict[str, Any]:
+        return {"text": "The mill burned down in 1902."}

@@ -1,0 +1,112 @@
+"""A retriever or a vector store of LangChain beneath the clues, in the shape in which the core searches.
+
+In: a retriever or store, and the callbacks of the run that each query belongs to. Out: passages, with a score
+where the store says how relevant they are. Knows neither questions nor clues, and fuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackManager, CallbackManager
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.vectorstores import VectorStore
+
+from langchain_memorag.documents import passage
+from memorag_core import FoundPassage, InputError
+
+Beneath: TypeAlias = BaseRetriever | VectorStore
+"""What can be searched beneath the clues."""
+
+
+def checked_beneath(value: Any) -> Any:
+    """A retriever or vector store; None stays.
+
+    Raises:
+        InputError: Something else.
+    """
+    if value is None or isinstance(value, BaseRetriever | VectorStore):
+        return value
+    raise InputError(
+        f"'beneath' is a {value.__name__ if isinstance(value, type) else type(value).__name__}; expected a "
+        "retriever or a vector store of LangChain, made and filled. A function can be wrapped in a "
+        "retriever of your own (langchain_core.retrievers.BaseRetriever)."
+    )
+
+
+def searcher(
+    beneath: Beneath, callbacks: Mapping[str, BaseCallbackManager]
+) -> RetrieverSearcher | StoreSearcher:
+    """A retriever or vector store as the core searches it.
+
+    Args:
+        beneath: What is searched; its runs are traced as those of any retriever.
+        callbacks: Of the run that a query belongs to, by the query: for ``search`` a ``CallbackManager``, for
+            ``asearch`` an ``AsyncCallbackManager``.
+    """
+    if isinstance(beneath, VectorStore):
+        return StoreSearcher(beneath, callbacks)
+    return RetrieverSearcher(beneath, callbacks)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieverSearcher:
+    """A retriever of LangChain. How many documents it gives is its own choice, and it gives no scores."""
+
+    retriever: BaseRetriever
+    callbacks: Mapping[str, BaseCallbackManager]
+
+    def search(self, query: str, _: int, /) -> Sequence[FoundPassage]:
+        """The documents that the retriever gives."""
+        found = self.retriever.invoke(query, {"callbacks": self.callbacks.get(query)})
+        return [passage(document) for document in found]
+
+    async def asearch(self, query: str, _: int, /) -> Sequence[FoundPassage]:
+        """The documents that the retriever gives, awaited."""
+        found = await self.retriever.ainvoke(query, {"callbacks": self.callbacks.get(query)})
+        return [passage(document) for document in found]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSearcher:
+    """A vector store of LangChain. Scores are its relevance scores; where it has none, there are none."""
+
+    store: VectorStore
+    callbacks: Mapping[str, BaseCallbackManager]
+
+    def search(self, query: str, k: int, /) -> Sequence[FoundPassage]:
+        """The ``k`` documents that are nearest, in a retriever's run as vector stores begin none."""
+        manager = CallbackManager.configure(self.callbacks.get(query))
+        run = manager.on_retriever_start(None, query, name=type(self.store).__name__)
+        try:
+            found: list[tuple[Document, float | None]]
+            try:
+                # What stores define. The method without a dash warns of every score that is a hair above 1,
+                # and a clue is often word for word what is found.
+                found = [*self.store._similarity_search_with_relevance_scores(query, k)]
+            except NotImplementedError:  # the store does not say which of its scores are good
+                found = [(document, None) for document in self.store.similarity_search(query, k)]
+        except BaseException as error:
+            run.on_retriever_error(error)
+            raise
+        run.on_retriever_end([document for document, _ in found])
+        return [passage(document, score) for document, score in found]
+
+    async def asearch(self, query: str, k: int, /) -> Sequence[FoundPassage]:
+        """``search``, awaited."""
+        manager = AsyncCallbackManager.configure(self.callbacks.get(query))
+        run = await manager.on_retriever_start(None, query, name=type(self.store).__name__)
+        try:
+            found: list[tuple[Document, float | None]]
+            try:
+                found = [*await self.store._asimilarity_search_with_relevance_scores(query, k)]
+            except NotImplementedError:
+                found = [(document, None) for document in await self.store.asimilarity_search(query, k)]
+        except BaseException as error:
+            await run.on_retriever_error(error)
+            raise
+        await run.on_retriever_end([document for document, _ in found])
+        return [passage(document, score) for document, score in found]

@@ -1,0 +1,73 @@
+"""What a caller may choose, at construction, at a call or as a configurable field, checked.
+
+In: kinds and settings as they were given. Out: the same in the core's terms. Knows nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from memorag_core import ClueSettings, InputError, RetrievalSettings
+
+
+def checked_kinds(value: Any) -> Any:
+    """Kinds of clue as a tuple; None stays.
+
+    Raises:
+        InputError: No kind, an unknown one, or one given twice.
+    """
+    return None if value is None else ClueSettings(kinds=value).kinds
+
+
+def checked_retrieval(value: Any) -> Any:
+    """Retrieval settings, or some fields of them; None stays.
+
+    Raises:
+        InputError: Something else, an unknown field, or a value that cannot be used.
+    """
+    if value is None or isinstance(value, RetrievalSettings):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"'retrieval' is a {type(value).__name__}; expected RetrievalSettings, or the fields that differ "
+            "from the settings of the MemoRAG: {'span_weight': 0.5}."
+        )
+    own = dict(value)
+    changed(RetrievalSettings(), own)
+    return own
+
+
+def changed(
+    settings: RetrievalSettings, retrieval: RetrievalSettings | Mapping[str, Any] | None
+) -> RetrievalSettings:
+    """Settings as they were changed.
+
+    Args:
+        settings: What holds unless it is changed.
+        retrieval: Other settings in their place, or only the fields that differ.
+
+    Raises:
+        InputError: An unknown field, or a value that cannot be used.
+    """
+    if isinstance(retrieval, RetrievalSettings):
+        return retrieval
+    known = [field.name for field in fields(settings)]
+    unknown = [name for name in retrieval or {} if name not in known]
+    if unknown:
+        raise InputError(
+            f"'retrieval' has {', '.join(map(repr, unknown))}, which RetrievalSettings does not; expected "
+            f"some of {', '.join(known)}."
+        )
+    return replace(settings, **(retrieval or {}))
+
+
+def refuse(function: str, unknown: Mapping[str, Any]) -> None:
+    """Refuse arguments that LangChain's signatures let in and that mean nothing here.
+
+    Raises:
+        TypeError: There is one, as for any function of Python.
+    """
+    for name in unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

@@ -1,0 +1,110 @@
+"""Documents that any retriever found, in the order in which the clues of a memory would have them.
+
+In: documents and a question. Out: the same documents, best first. Searches nothing but these documents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import ensure_config
+from pydantic import ConfigDict, Field, field_validator
+
+from langchain_memorag.choosing import changed, checked_kinds, checked_retrieval
+from langchain_memorag.documents import found_metadata
+from langchain_memorag.holding import HoldsMemory
+from langchain_memorag.recalling import arecall_all, recall_all
+from langchain_memorag.runs import raised
+from memorag_core import Chunk, ClueKind, EvidenceIndex, Recall, RetrievalSettings
+
+
+class ClueCompressor(HoldsMemory, BaseDocumentCompressor):
+    """Re-ranks documents by the question and by the clues that a memory recalls for it.
+
+    They are ranked as chunks of ``memorag`` are: by BM25 over these documents, and by vectors where
+    ``memorag`` has an embedder; the rankings of the question and of each clue are fused. Where nothing
+    tells documents apart, they stay in the order in which they came. Each document keeps its id and
+    metadata, and gets ``score``, ``rank`` (from 1) and ``clues`` (those that found it).
+
+    Attributes:
+        memorag: What was memorized. Left out of ``repr`` and of every serialized form.
+        top_n: Documents kept; None keeps all.
+        kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
+        retrieval: How rankings are joined: settings in place of those of ``memorag``, or only the fields
+            that differ. What takes a whole corpus (a graph, neighbours, a budget) has no meaning here.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_n: int | None = Field(default=None, ge=1)
+    kinds: tuple[ClueKind, ...] | None = None
+    retrieval: RetrievalSettings | dict[str, Any] | None = None
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _are_kinds(cls, value: Any) -> Any:
+        return checked_kinds(value)
+
+    @field_validator("retrieval", mode="plain")
+    @classmethod
+    def _is_retrieval(cls, value: Any) -> Any:
+        return checked_retrieval(value)
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The best of the documents, best first.
+
+        Args:
+            documents: What was found, best first. Those without text are left out.
+            query: The question.
+            callbacks: Hear of the asking.
+
+        Raises:
+            InputError: A blank question.
+            NothingMemorizedError: There is nothing to recall.
+        """
+        some = [document for document in documents if document.page_content.strip()]
+        if not some:
+            return []
+        config = ensure_config({"callbacks": callbacks})
+        recalled = recall_all(self.memorag, [query], [config], kinds=self.kinds)
+        return self._ranked(some, recalled)
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """``compress_documents`` that leaves the event loop free."""
+        some = [document for document in documents if document.page_content.strip()]
+        if not some:
+            return []
+        config = ensure_config({"callbacks": callbacks})
+        recalled = await arecall_all(self.memorag, [query], [config], kinds=self.kinds)
+        return await asyncio.to_thread(self._ranked, some, recalled)
+
+    def _ranked(
+        self, documents: Sequence[Document], recalled: Sequence[Recall | Exception]
+    ) -> list[Document]:
+        raised(recalled)
+        chunks = [
+            Chunk(str(place), document.page_content, str(place), 0, len(document.page_content))
+            for place, document in enumerate(documents)
+        ]
+        index = EvidenceIndex.build(chunks, self.memorag.embedder, progress=False)
+        (recall,) = (one for one in recalled if isinstance(one, Recall))
+        found = index.retrieve(recall.question, recall.clues, k=len(chunks), settings=self._settings())
+        ranked = []
+        for evidence in found[: self.top_n]:
+            document = documents[int(evidence.chunk.id)]
+            metadata: Mapping[str, Any] = {**document.metadata, **found_metadata(evidence)}
+            ranked.append(document.model_copy(update={"metadata": metadata}))
+        return ranked
+
+    def _settings(self) -> RetrievalSettings:
+        own = changed(self.memorag.retrieval, self.retrieval)
+        return replace(own, budget=None, neighbours=0, order="rank", graph_weight=0, lexical_weight=0)
