@@ -19,8 +19,8 @@ from langchain_core.callbacks import (
 )
 from langchain_core.runnables import RunnableConfig
 
-from langchain_memorag.beneath import Beneath, searcher
 from langchain_memorag.documents import failure_row
+from langchain_memorag.over import Over, searcher
 from langchain_memorag.runs import abegin, aend, atogether, begin, end, together
 from memorag_core import FanOut, Findings, MemoRAG, Recall, RetrievalSettings
 
@@ -39,30 +39,30 @@ class Search:
     Attributes:
         k: How many documents; None leaves it to the settings.
         settings: How rankings are joined.
-        beneath: What is searched; None for what was memorized.
+        over: What is searched; None for what was memorized.
         concurrency: The most searches at once.
         timeout: Seconds that each search has; None waits as long as it takes.
     """
 
     k: int | None
     settings: RetrievalSettings
-    beneath: Beneath | None = None
+    over: Over | None = None
     concurrency: int = 8
     timeout: float | None = None
 
-    def over(self, callbacks: Mapping[str, BaseCallbackManager]) -> FanOut | None:
+    def fan_out(self, callbacks: Mapping[str, BaseCallbackManager]) -> FanOut | None:
         """What the core searches; None for what was memorized.
 
         Raises:
             InputError: A concurrency or a timeout that cannot be used.
         """
-        if self.beneath is None:
+        if self.over is None:
             return None
         return FanOut(
-            searcher(self.beneath, callbacks),
+            searcher(self.over, callbacks),
             concurrency=self.concurrency,
             timeout=self.timeout,
-            name=type(self.beneath).__name__,
+            name=type(self.over).__name__,
         )
 
     def check(self, memorag: MemoRAG) -> None:
@@ -72,7 +72,7 @@ class Search:
             InputError: ``k`` below 1, or above the number of chunks.
             NothingMemorizedError: There is nothing to search.
         """
-        memorag.find_evidence((), k=self.k, settings=self.settings, over=self.over({}))
+        memorag.find_evidence((), k=self.k, settings=self.settings, over=self.fan_out({}))
 
 
 def find_all(
@@ -94,7 +94,7 @@ def find_all(
 
     def find(some: Sequence[int]) -> Sequence[Findings]:
         requests = [recalled[place] for place in some]
-        over = search.over(_callbacks(requests, [runs[place] for place in some]))
+        over = search.fan_out(_callbacks(requests, [runs[place] for place in some]))
         return memorag.find_evidence(requests, k=search.k, settings=search.settings, over=over)
 
     try:
@@ -121,7 +121,7 @@ async def afind_all(
 
     async def find(some: Sequence[int]) -> Sequence[Findings]:
         requests = [recalled[place] for place in some]
-        over = search.over(_callbacks(requests, [runs[place] for place in some]))
+        over = search.fan_out(_callbacks(requests, [runs[place] for place in some]))
         return await memorag.afind_evidence(requests, k=search.k, settings=search.settings, over=over)
 
     try:

@@ -20,12 +20,12 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, field_validator
 
-from langchain_memorag.beneath import Beneath, checked_beneath
 from langchain_memorag.choosing import changed, checked_kinds, checked_retrieval, refuse
 from langchain_memorag.documents import listed, memorized_document, sources
 from langchain_memorag.editing import put, take_out
 from langchain_memorag.finding import Search
 from langchain_memorag.holding import HoldsMemory
+from langchain_memorag.over import Over, checked_over
 from langchain_memorag.retrieving import aretrieve_all, retrieve_all
 from langchain_memorag.runs import (
     abegin_retrieval,
@@ -54,7 +54,7 @@ class RetrieverOptions(TypedDict, total=False):
     k: int | None
     kinds: Sequence[ClueKind] | None
     retrieval: RetrievalSettings | Mapping[str, Any] | None
-    beneath: Beneath | None
+    over: Over | None
     concurrency: int
     timeout: float | None
     tags: list[str] | None
@@ -72,8 +72,8 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
 
     The documents that come back carry ``id`` (of the chunk) and, in ``metadata``, ``document_id``, ``start``
     and ``end`` (characters of that document), ``score``, ``rank`` (from 1) and ``clues`` (a list of texts),
-    beside the metadata the user gave; on the same name those six win. What a retriever ``beneath`` found
-    keeps the ``document_id``, ``start`` and ``end`` of its own metadata, and has ``failures`` where some of
+    beside the metadata the user gave; on the same name those six win. What a retriever of
+    your own found (``over``) keeps the ``document_id``, ``start`` and ``end`` of its own metadata, and has ``failures`` where some of
     the searches failed.
 
     ``k``, ``kinds`` and ``retrieval`` can be given at a call too, ``retriever.invoke(question, k=2)``, and
@@ -89,11 +89,11 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
         kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
         retrieval: How the rankings of question and clues are joined: settings in place of those of
             ``memorag``, or only the fields that differ, ``{"span_weight": 0.5}``.
-        beneath: A retriever or a vector store of LangChain, which is searched with the question and each
+        over: A retriever or a vector store of LangChain, which is searched with the question and each
             clue, instead of the chunks of what was memorized. A retriever decides itself how many documents
             it gives to a search. Left out of ``repr`` and of every serialized form.
-        concurrency: The most searches of ``beneath`` at once, in a call.
-        timeout: Seconds that each search of ``beneath`` has; None waits as long as it takes. A search that
+        concurrency: The most searches of ``over`` at once, in a call.
+        timeout: Seconds that each search of ``over`` has; None waits as long as it takes. A search that
             fails or takes longer is left out, and told of by the log, by the custom event
             "memorag_search_failed", and in the metadata of what the others found. Only if all fail is it
             an error.
@@ -104,7 +104,7 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
     k: int | None = Field(default=None, ge=1)
     kinds: tuple[ClueKind, ...] | None = None
     retrieval: RetrievalSettings | dict[str, Any] | None = None
-    beneath: Any = Field(default=None, repr=False, exclude=True)
+    over: Any = Field(default=None, repr=False, exclude=True)
     concurrency: int = Field(default=CONCURRENCY, ge=1)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
@@ -118,10 +118,10 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
     def _is_retrieval(cls, value: Any) -> Any:
         return checked_retrieval(value)
 
-    @field_validator("beneath", mode="before")
+    @field_validator("over", mode="before")
     @classmethod
-    def _is_beneath(cls, value: Any) -> Any:
-        return checked_beneath(value)
+    def _is_over(cls, value: Any) -> Any:
+        return checked_over(value)
 
     @classmethod
     def from_texts(
@@ -172,7 +172,7 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
 
         Args:
             documents: The documents, whole or already split. They are memorized, and nothing is added to
-                what is ``beneath``.
+                what is searched instead (``over``).
             memorag: What reads them, added to what it has memorized; without it, a new ``MemoRAG()``.
             **options: The retriever's other attributes.
 
@@ -369,7 +369,7 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
         search = Search(
             k=self.k if k is None else k,
             settings=changed(own, checked_retrieval(retrieval)),
-            beneath=self.beneath,
+            over=self.over,
             concurrency=self.concurrency,
             timeout=self.timeout,
         )
@@ -377,8 +377,8 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
 
     def _get_ls_params(self, **_kwargs: Any) -> LangSmithRetrieverParams:
         params = LangSmithRetrieverParams(ls_retriever_name="memorag")
-        if isinstance(self.beneath, VectorStore):
-            params["ls_vector_store_provider"] = type(self.beneath).__name__
+        if isinstance(self.over, VectorStore):
+            params["ls_vector_store_provider"] = type(self.over).__name__
         return params
 
 

@@ -73,7 +73,7 @@ def _documents(
         if isinstance(outcome, Exception):
             outcomes.append(outcome)
             continue
-        placed = search.beneath is None
+        placed = search.over is None
         outcomes.append(
             [evidence_document(one, failures=outcome.failures, placed=placed) for one in outcome.evidence]
         )

@@ -17,10 +17,13 @@ import regex
 from memorag_core.config import ClueSettings
 from memorag_core.errors import InputError
 from memorag_core.grounding import Passages
-from memorag_core.records import Clue, DroppedClue, Place, Recall
+from memorag_core.records import Clue, ClueKind, DroppedClue, Place, Recall
 
 Support: TypeAlias = Callable[[Sequence[str]], Sequence[float]]
 """For each text how much of what it says the corpus says, 0 to 1, such as ``EvidenceIndex.support``."""
+
+_TOLD_IN_ORDER: frozenset[ClueKind] = frozenset({"key_point", "step"})
+"""Kinds of clue whose order says something: that of the text, or of the way to the answer."""
 
 _ASKING_WORDS = """
     who whom whose what which when where why how
@@ -60,8 +63,8 @@ def check_clues(
 
     Returns:
         For each question the same recall with other ``clues`` and ``dropped``. Within a kind clues stand by
-        score and support together. The best draft answer always stays: it is what the memory itself would
-        answer, and weighs as little as its support.
+        score and support together, but key points and steps as they were told. The best draft answer always
+        stays: it is what the memory itself would answer, and weighs as little as its support.
 
     Raises:
         InputError: ``support`` gave no share from 0 to 1 for every text.
@@ -107,7 +110,7 @@ def _sifted(recall: Recall, clues: Sequence[Clue], settings: ClueSettings) -> Re
     draft = max((clue for clue in clues if clue.kind == "answer"), key=_belief, default=None)
     kept: list[Clue] = []
     dropped = list(recall.dropped)
-    for clue in sorted(clues, key=lambda clue: (kinds[clue.kind], -_merit(clue))):
+    for clue in sorted(clues, key=lambda clue: (kinds[clue.kind], _place(clue))):
         share = _share(clue)
         if share < settings.least_support and clue is not draft:
             reason = f"the text holds {share:.0%} of what it says"
@@ -117,8 +120,13 @@ def _sifted(recall: Recall, clues: Sequence[Clue], settings: ClueSettings) -> Re
     return replace(recall, clues=tuple(kept), dropped=tuple(dropped))
 
 
+def _place(clue: Clue) -> float:
+    """By what clues of a kind are ordered, from the lowest; those of one value stay in their order."""
+    return 0.0 if clue.kind in _TOLD_IN_ORDER else -_merit(clue)
+
+
 def _merit(clue: Clue) -> float:
-    """What clues of a kind are ordered by: the memory's belief times the support, as a logarithm."""
+    """The memory's belief in a clue times its support, as a logarithm."""
     share = _share(clue)
     return _belief(clue) + (log(share) if share > 0 else -inf)
 

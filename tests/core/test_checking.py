@@ -141,6 +141,12 @@ def test_within_a_kind_support_and_belief_decide_together_and_kinds_keep_their_o
     assert [clue.text for clue in found] == [true.text, surer.text, doubted.text, draft.text]
 
 
+@pytest.mark.parametrize("kind", ["key_point", "step"])
+def test_key_points_and_steps_stay_as_they_were_told(kind: ClueKind) -> None:
+    told = [Clue(text, kind, -0.1) for text in ("Old Fenn keeps kettles.", "Old Fenn keeps 42 bees.")]
+    assert [clue.text for clue in check(*told).clues] == [clue.text for clue in told]
+
+
 def test_a_score_that_is_no_number_comes_last() -> None:
     found = check(Clue("Mara Venn", "span", math.nan), Clue("Old Fenn", "span", -5.0)).clues
     assert [clue.text for clue in found] == ["Old Fenn", "Mara Venn"]

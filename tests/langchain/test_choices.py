@@ -88,8 +88,8 @@ def test_a_choice_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"beneath": "a store"}, "'beneath' is a str"),
-        ({"beneath": MemoRAGRetriever}, "made and filled"),
+        ({"over": "a store"}, "'over' is a str"),
+        ({"over": MemoRAGRetriever}, "made and filled"),
         ({"concurrency": 0}, "greater than or equal to 1"),
         ({"timeout": 0}, "greater than 0"),
         ({"timeout": float("nan")}, "finite"),

@@ -18,11 +18,11 @@ from langchain_core.vectorstores import VectorStore
 from langchain_memorag.documents import passage
 from memorag_core import FoundPassage, InputError
 
-Beneath: TypeAlias = BaseRetriever | VectorStore
+Over: TypeAlias = BaseRetriever | VectorStore
 """What can be searched beneath the clues."""
 
 
-def checked_beneath(value: Any) -> Any:
+def checked_over(value: Any) -> Any:
     """A retriever or vector store; None stays.
 
     Raises:
@@ -31,25 +31,23 @@ def checked_beneath(value: Any) -> Any:
     if value is None or isinstance(value, BaseRetriever | VectorStore):
         return value
     raise InputError(
-        f"'beneath' is a {value.__name__ if isinstance(value, type) else type(value).__name__}; expected a "
+        f"'over' is a {value.__name__ if isinstance(value, type) else type(value).__name__}; expected a "
         "retriever or a vector store of LangChain, made and filled. A function can be wrapped in a "
         "retriever of your own (langchain_core.retrievers.BaseRetriever)."
     )
 
 
-def searcher(
-    beneath: Beneath, callbacks: Mapping[str, BaseCallbackManager]
-) -> RetrieverSearcher | StoreSearcher:
+def searcher(over: Over, callbacks: Mapping[str, BaseCallbackManager]) -> RetrieverSearcher | StoreSearcher:
     """A retriever or vector store as the core searches it.
 
     Args:
-        beneath: What is searched; its runs are traced as those of any retriever.
+        over: What is searched; its runs are traced as those of any retriever.
         callbacks: Of the run that a query belongs to, by the query: for ``search`` a ``CallbackManager``, for
             ``asearch`` an ``AsyncCallbackManager``.
     """
-    if isinstance(beneath, VectorStore):
-        return StoreSearcher(beneath, callbacks)
-    return RetrieverSearcher(beneath, callbacks)
+    if isinstance(over, VectorStore):
+        return StoreSearcher(over, callbacks)
+    return RetrieverSearcher(over, callbacks)
 
 
 @dataclass(frozen=True, slots=True)
