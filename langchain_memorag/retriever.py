@@ -73,8 +73,8 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
     The documents that come back carry ``id`` (of the chunk) and, in ``metadata``, ``document_id``, ``start``
     and ``end`` (characters of that document), ``score``, ``rank`` (from 1) and ``clues`` (a list of texts),
     beside the metadata the user gave; on the same name those six win. What a retriever of
-    your own found (``over``) keeps the ``document_id``, ``start`` and ``end`` of its own metadata, and has ``failures`` where some of
-    the searches failed.
+    your own found (``over``) keeps the ``document_id``, ``start`` and ``end`` of its own metadata, and has
+    ``failures`` where some of the searches failed.
 
     ``k``, ``kinds`` and ``retrieval`` can be given at a call too, ``retriever.invoke(question, k=2)``, and
     all of them made configurable fields. ``batch`` and ``abatch`` put all questions to the memory in one

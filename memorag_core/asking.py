@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event
 
+from memorag_core.asks import check_question
 from memorag_core.checking import check_clues
 from memorag_core.clues import recall
 from memorag_core.config import ClueSettings, RetrievalSettings
 from memorag_core.corpus import Corpus
 from memorag_core.errors import InputError
-from memorag_core.protocols import CountTokens, MemoryModel, Reranker, Searcher, keeps_documents
+from memorag_core.protocols import (
+    CountTokens,
+    MemoryModel,
+    Reranker,
+    Searcher,
+    asked_together,
+    keeps_documents,
+)
 from memorag_core.records import Ask, Chunk, Findings, Recall
 from memorag_core.retrieval import FanOut
 from memorag_core.routing import route
-from memorag_core.watching import Heard, Listener
+from memorag_core.watching import Heard, Listener, Stop
 
 QUESTIONS_KEPT = 256
 """Questions whose clues are kept: asking again, or for more evidence, does not ask the memory again."""
@@ -48,10 +57,12 @@ class Asker:
         settings: ClueSettings,
         *,
         heard: Heard | None = None,
-        stop: Event | None = None,
+        stop: Stop | None = None,
         again: bool = False,
     ) -> tuple[Recall, ...]:
         """The clues for each question, asking the memory only for those that are not kept.
+
+        Where the model computes here, questions that other threads ask meanwhile go into the same pass.
 
         Args:
             corpus: What was memorized.
@@ -72,25 +83,23 @@ class Asker:
             raise InputError(
                 f"The questions are {questions!r}; expected a list of texts. Give one text for each."
             )
-        before = {} if again else corpus.recalled.copy()  # which another thread may be adding to
+        for question in questions:
+            check_question(question, settings.kinds)
         each = list(dict.fromkeys(questions))
-        told = {
-            question: replace(before[question, settings], kept=True)
-            for question in each
-            if (question, settings) in before
-        }
-        missing = [question for question in each if question not in told]
+        told = {} if again else _kept(corpus, each, settings)
         if heard is not None:
             for one in told.values():
                 for clue in one.clues:
                     heard(one.question, clue)
+        missing = [question for question in each if question not in told]
         if missing:
-            fresh, whole = self._asked(corpus, missing, settings, heard, stop)
+            ask = partial(self._asked, corpus, settings, again)
+            if asked_together(self.model):
+                kind = (settings, again)
+                fresh = corpus.gathering.ask(missing, ask, kind=kind, heard=heard, stop=stop)
+            else:
+                fresh = ask(missing, heard=heard, stop=stop)
             told |= {one.question: one for one in fresh}
-            if whole:
-                if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
-                    corpus.recalled.clear()
-                corpus.recalled.update({(one.question, settings): one for one in fresh})
         return tuple(told[question] for question in questions)
 
     async def arecall(
@@ -185,28 +194,38 @@ class Asker:
     def _asked(
         self,
         corpus: Corpus,
-        questions: Sequence[str],
         settings: ClueSettings,
+        again: bool,
+        questions: Sequence[str],
+        *,
         heard: Heard | None,
-        stop: Event | None,
-    ) -> tuple[tuple[Recall, ...], bool]:
-        """What the memory says to some questions, and whether it was let to end."""
-        asks = [Ask(question, kind) for question in questions for kind in settings.kinds]
+        stop: Stop | None,
+    ) -> tuple[Recall, ...]:
+        """What the memory says to questions, all different; what it was let to end is kept."""
+        told = {} if again else _kept(corpus, questions, settings)  # by the pass before this one
+        missing = [question for question in questions if question not in told]
+        if not missing:
+            return tuple(told.values())
+        asks = [Ask(question, kind) for question in missing for kind in settings.kinds]
         watched = not (heard is None and stop is None and settings.max_seconds is None)
         listener = Listener(asks, heard=heard, stop=stop, seconds=settings.max_seconds) if watched else None
         recalled = recall(
-            questions,
+            missing,
             corpus.memory,
             model=self.model,
             settings=replace(settings, language=settings.language or corpus.language),
-            parts=self._routed(corpus, questions, settings.max_parts),
+            parts=self._routed(corpus, missing, settings.max_parts),
             passages=corpus.passages if settings.grounded else None,
             watch=listener,
         )
-        checked = check_clues(
+        fresh = check_clues(
             recalled, passages=corpus.passages, support=corpus.index.support, settings=settings
         )
-        return checked, listener is None or not listener.ended_early
+        if listener is None or not listener.ended_early:
+            if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
+                corpus.recalled.clear()
+            corpus.recalled.update({(one.question, settings): one for one in fresh})
+        return (*told.values(), *fresh)
 
     def _routed(
         self, corpus: Corpus, questions: Sequence[str], most: int | None
@@ -231,6 +250,16 @@ def _check_no_filter(where: object) -> None:
             "'where' says which chunks of what was memorized may be found, and a retriever of your own is "
             "searched instead. Filter there, and leave 'where' out."
         )
+
+
+def _kept(corpus: Corpus, questions: Iterable[str], settings: ClueSettings) -> dict[str, Recall]:
+    """What is kept for questions, by question."""
+    kept = corpus.recalled.copy()  # another thread may be adding to it
+    return {
+        question: replace(kept[question, settings], kept=True)
+        for question in questions
+        if (question, settings) in kept
+    }
 
 
 def _fan_out(over: FanOut | Searcher) -> FanOut:

@@ -5,7 +5,7 @@ In: requests. Out: the same, or a refusal. Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from memorag_core.errors import InputError
 from memorag_core.records import CLUE_KINDS, Ask, ClueKind
@@ -42,6 +42,16 @@ def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:
                 f"The parts {sorted(ask.parts)} were asked for; the memory has 0 to {parts - 1}."
             )
     return tuple(asks)
+
+
+def check_question(question: str, kinds: Collection[ClueKind]) -> None:
+    """Refuse a blank question, but where nothing but key points is asked for: those are of the whole text.
+
+    Raises:
+        InputError: It is blank.
+    """
+    if not question.strip() and set(kinds) != {"key_point"}:
+        raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
 
 
 def check_new_tokens(count: object) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from memorag_core.config import ChunkSettings, ClueSettings
 from memorag_core.errors import InputError
+from memorag_core.gathering import Gathering
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
 from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
@@ -43,6 +44,7 @@ class Corpus:
         passages: their texts, for finding lines in them.
         changes: for each document that was updated, how often.
         recalled: the clues that were asked for, so that the memory is not asked the same again.
+        gathering: those who ask the memory now.
     """
 
     documents: tuple[Document, ...]
@@ -51,6 +53,7 @@ class Corpus:
     passages: Passages
     changes: Mapping[str, int] = field(default_factory=dict)
     recalled: dict[tuple[str, ClueSettings], Recall] = field(default_factory=dict)
+    gathering: Gathering = field(default_factory=Gathering)
 
     @cached_property
     def language(self) -> str:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -97,10 +97,12 @@ class LocalModel(ABC, Generic[M]):
     Attributes:
         tokens: the tokenizer; None for a model that takes token ids only.
         offload: whether memories that are made lie in RAM, wherever the model computes.
+        asked_together: that one pass for many questions is quicker than many passes at once.
     """
 
     tokens: Tokens | None
     offload: bool
+    asked_together: ClassVar[bool] = True
     _stop: Collection[int]  # the ids that end a reply
 
     # What a kind of model says of itself

@@ -123,6 +123,15 @@ class Watch(Protocol):
         ...
 
 
+def asked_together(model: MemoryModel) -> bool:
+    """Whether questions of several threads should be put to a model in one pass instead of several at once.
+
+    That is so where a model computes on this machine, and says so by an attribute ``asked_together`` that is
+    True. A model behind an API answers many at once.
+    """
+    return getattr(model, "asked_together", False) is True
+
+
 class DocumentMemoryModel(MemoryModel, Protocol):
     """A memory model that knows where documents lie in its memory, and can take the last ones back.
 

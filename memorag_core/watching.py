@@ -10,13 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from memorag_core.clues import clues_of
 from memorag_core.records import Ask, Clue, Recollection
 
 Heard: TypeAlias = Callable[[str, Clue], object]
 """Is told of a question and a clue, on the thread that asks, as soon as the clue's line is complete."""
+
+
+class Stop(Protocol):
+    """Ends replies once it is set; a ``threading.Event`` does."""
+
+    def is_set(self) -> bool:
+        """Asked again and again."""
+        ...
 
 
 class Listener:
@@ -27,7 +35,7 @@ class Listener:
         asks: Sequence[Ask],
         *,
         heard: Heard | None = None,
-        stop: Event | None = None,
+        stop: Stop | None = None,
         seconds: float | None = None,
     ) -> None:
         """Begin to listen, and to count the time.
@@ -72,7 +80,7 @@ class ClueStream:
     next token; nothing of it is kept then.
     """
 
-    def __init__(self, asking: Callable[[Heard, Event], object]) -> None:
+    def __init__(self, asking: Callable[[Heard, Stop], object]) -> None:
         """Begin to ask.
 
         Args:
@@ -111,7 +119,7 @@ class ClueStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, asking: Callable[[Heard, Event], object]) -> None:
+    def _ask(self, asking: Callable[[Heard, Stop], object]) -> None:
         try:
             asking(lambda _, clue: self._queue.put(clue), self._closed)
         except BaseException as error:

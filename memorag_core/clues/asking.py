@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isnan
 from typing import Any
 
+from memorag_core.asks import check_question
 from memorag_core.clues.parsing import comparable, judge_span, read_clues
 from memorag_core.config import ClueSettings
 from memorag_core.errors import InputError, MemoRAGError
@@ -62,8 +63,7 @@ def recall(
     if isinstance(questions, str):
         raise InputError(f"Found the text {questions!r}; expected several questions. Give a list of them.")
     for question in questions:
-        if not question.strip() and set(settings.kinds) != {"key_point"}:
-            raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
+        check_question(question, settings.kinds)
     if not questions:
         return ()
     routed = parts if parts is not None else [None] * len(questions)

@@ -23,7 +23,7 @@ from memorag_core.gist.pack import pack, unpack
 from memorag_core.language import detect_language
 from memorag_core.llm import CONCURRENCY, CountTokens, Usage
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.protocols import MemoryModel, Watch
+from memorag_core.protocols import MemoryModel, Watch, asked_together
 from memorag_core.records import Ask, Document, Recollection
 
 BLOCK_TOKENS = 4096
@@ -130,6 +130,11 @@ class GistModel:
     def usage(self) -> Usage:
         """What the condenser used so far, over all memories and threads."""
         return self._condenser.usage
+
+    @property
+    def asked_together(self) -> bool:
+        """As the memory model says."""
+        return asked_together(self.memory_model)
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:

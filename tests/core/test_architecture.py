@@ -64,6 +64,7 @@ PIPELINE = frozenset(
         "corpus",
         "choices",
         "asking",
+        "gathering",
         "routing",
         "watching",
         "plan",
