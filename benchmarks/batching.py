@@ -3,10 +3,11 @@
     python benchmarks/batching.py --threads 2 --out batching.json
 
 Each turn asks retrievers that were asked nothing before (clues are kept), loaded beforehand from one store,
-with one model: ``invoke`` for one question after the other, and ``batch`` for all of them. ``ratio`` is the
-shortest time of the calls over the shortest of the batch, ``median`` the median over the turns. What comes
-back is compared too: ``same`` is whether all documents, their order and their clues are, ``off`` the largest
-difference of two scores (a pass over several rows rounds otherwise than one over one row).
+with one model: ``invoke`` for one question after the other, and ``batch`` for all of them; ``ainvoke`` for
+all at once, which the core gathers into a few passes, and ``abatch``. ``ratio`` is the shortest time of the
+calls over the shortest of the batch, ``median`` the median over the turns. What comes back is compared too:
+``same`` is whether all documents, their order and their clues are, ``off`` the largest difference of two
+scores (a pass over several rows rounds otherwise than one over one row).
 """
 
 from __future__ import annotations

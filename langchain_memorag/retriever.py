@@ -37,7 +37,6 @@ from langchain_memorag.runs import (
 )
 from memorag_core import (
     ClueKind,
-    Embedder,
     InputError,
     MemoRAG,
     MemoryModel,
@@ -191,21 +190,26 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
         path: str | PathLike[str],
         *,
         model: str | PathLike[str] | MemoryModel | None = None,
-        embedder: Embedder | None = None,
+        embedder: Any = None,
+        reranker: Any = None,
         **options: Unpack[RetrieverOptions],
     ) -> Self:
         """Return a retriever over what ``memorag.save(path)`` wrote.
+
+        ``MemoRAG.load`` takes more choices: ``MemoRAGRetriever(memorag=MemoRAG.load(path, ...))``.
 
         Args:
             path: The folder.
             model: The memory model that read the text; without it, the bundled one.
             embedder: The embedder the vectors were made with, when there are vectors.
+            reranker: What orders the first of what was found.
             **options: The retriever's other attributes; those left out leave it to the saved settings.
 
         Raises:
             StoreError: When the folder is damaged or was written with another model.
         """
-        return cls(memorag=MemoRAG.load(path, model, embedder=embedder), **_fields(options))
+        memorag = MemoRAG.load(path, model, embedder=embedder, reranker=reranker)
+        return cls(memorag=memorag, **_fields(options))
 
     def batch(
         self,

