@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from typing import Protocol
 
 from memorag_core.records import Clue, Recall
@@ -63,6 +63,7 @@ class Gathering:
         self._lock = Lock()
         self._busy = False
         self._waiting: list[_Call] = []
+        self._asking: int | None = None  # the thread that makes a pass
 
     def ask(
         self,
@@ -89,6 +90,8 @@ class Gathering:
         Raises:
             Exception: What the pass raised, for all that were asked together.
         """
+        if self._asking == get_ident():  # a listener of this pass asks: the pass cannot wait for itself
+            return ask(questions, heard=heard, stop=stop)
         call = _Call(tuple(questions), kind, heard, stop)
         with self._lock:
             leads = not self._busy
@@ -131,6 +134,7 @@ class Gathering:
     def _lead(self, call: _Call, ask: Pass) -> None:
         """Make a pass for this call and for those of its kind that wait."""
         others = self._joined(call)
+        self._asking = get_ident()
         try:
             self._pass([call, *others], ask)
         except BaseException:  # an interrupt of this thread is no concern of the others
@@ -138,6 +142,7 @@ class Gathering:
                 self._waiting[:0] = [other for other in others if not other.ended]
             raise
         finally:
+            self._asking = None
             for other in others:
                 if other.ended:
                     other.woken.set()

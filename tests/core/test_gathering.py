@@ -198,6 +198,19 @@ def test_an_interrupt_of_the_one_that_asks_for_all_leaves_the_others_their_answe
     assert is_idle(gathering)
 
 
+def test_a_listener_may_ask_too() -> None:
+    gathering, asked = Gathering(), Asked()
+    asked.may_end.set()
+    inner: list[Recall] = []
+
+    def ask_on(question: str, clue: Clue) -> None:
+        inner.extend(gathering.ask(["inner"], asked, kind="same"))
+
+    (outer,) = gathering.ask(["outer"], asked, kind="same", heard=ask_on)
+    assert [one.question for one in (outer, *inner)] == ["outer", "inner"]
+    assert is_idle(gathering)
+
+
 def test_any_number_of_threads_at_any_times_get_their_own_answers() -> None:
     gathering = Gathering()
     passes: list[int] = []
