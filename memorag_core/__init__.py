@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from memorag_core.beacon import BeaconModel
     from memorag_core.citing import CitationParser, CitedText, find_citations
     from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
-    from memorag_core.conversation import Conversation, RecalledTurn
+    from memorag_core.conversation import Conversation, RecalledTurn, Turn
     from memorag_core.corpus import DocumentRow, Reading
     from memorag_core.errors import (
         CheckpointError,
@@ -77,7 +77,6 @@ if TYPE_CHECKING:
         flag_reranker,
         sentence_transformer,
     )
-    from memorag_core.turns import Turn
 
 __version__ = "0.1.0"
 
@@ -160,7 +159,7 @@ _HOMES = {
     "beacon": ("BeaconModel",),
     "citing": ("CitationParser", "CitedText", "find_citations"),
     "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
-    "conversation": ("Conversation", "RecalledTurn"),
+    "conversation": ("Conversation", "RecalledTurn", "Turn"),
     "corpus": ("DocumentRow", "Reading"),
     "errors": (
         "CheckpointError",
@@ -223,7 +222,6 @@ _HOMES = {
         "flag_reranker",
         "sentence_transformer",
     ),
-    "turns": ("Turn",),
 }
 """Module of this package -> the public names that it defines; what a type checker reads above."""
 

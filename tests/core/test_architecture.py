@@ -69,9 +69,6 @@ PIPELINE = frozenset(
         "watching",
         "plan",
         "conversation",
-        "turns",
-        "followup",
-        "newest",
     }
 )
 OUTSIDE = frozenset({"cli", "training", "evaluation"})

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
+from memorag_core.conversation.followup import Said, folded_names
 from memorag_core.errors import InputError
-from memorag_core.followup import Said, folded_names
 from memorag_core.records import Document
 
 KEYS = ("role", "session", "time")

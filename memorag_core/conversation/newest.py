@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.followup import folded_names, names_in, unspaced
+from memorag_core.conversation.followup import folded_names, names_in, unspaced
 from memorag_core.retrieval.tokens import lexical_tokens
 
 Vectors: TypeAlias = npt.NDArray[np.floating[Any]]
