@@ -33,7 +33,15 @@ from memorag_core.evaluation.suites import Suite, set_suite
 from memorag_core.evaluation.ways import WAYS, WITHOUT_VECTORS, Way
 from memorag_core.retrieval import as_embedder, find_entities, sentence_transformer
 
-SETS = ("fairytaleqa", "qmsum_val", "loogle_sample", "multihop_musique", "xquad_en", "cmrc2018_zh")
+SETS = (
+    "fairytaleqa",
+    "qmsum_val",
+    "qmsum_train",
+    "loogle_sample",
+    "multihop_musique",
+    "xquad_en",
+    "cmrc2018_zh",
+)
 
 SHOWN_MEASURES = {
     "qmsum_train": ("coverage@5", "coverage@10"),
