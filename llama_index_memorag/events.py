@@ -15,7 +15,14 @@ dispatcher = get_dispatcher("llama_index_memorag")
 """A handler that is added to it hears this package alone; LlamaIndex's root dispatcher hears it too."""
 
 
-class ClueStartEvent(BaseEvent):
+class _Event(BaseEvent):
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of the event."""
+        return cls.__name__
+
+
+class ClueStartEvent(_Event):
     """The memory is about to be asked, or its clues for the question are kept from before.
 
     Attributes:
@@ -26,13 +33,8 @@ class ClueStartEvent(BaseEvent):
     question: str
     kinds: list[str]
 
-    @classmethod
-    def class_name(cls) -> str:
-        """The name of the event."""
-        return "ClueStartEvent"
 
-
-class ClueLineEvent(BaseEvent):
+class ClueLineEvent(_Event):
     """The memory has said one more clue; it is not known yet whether it is among the best.
 
     Attributes:
@@ -45,13 +47,8 @@ class ClueLineEvent(BaseEvent):
     clue: str
     kind: str
 
-    @classmethod
-    def class_name(cls) -> str:
-        """The name of the event."""
-        return "ClueLineEvent"
 
-
-class ClueEndEvent(BaseEvent):
+class ClueEndEvent(_Event):
     """The clues of a question are chosen.
 
     Attributes:
@@ -68,13 +65,8 @@ class ClueEndEvent(BaseEvent):
     tokens: int
     seconds: float
 
-    @classmethod
-    def class_name(cls) -> str:
-        """The name of the event."""
-        return "ClueEndEvent"
 
-
-class SearchFailedEvent(BaseEvent):
+class SearchFailedEvent(_Event):
     """A search of the user's own retriever failed or took too long; the others went on.
 
     Attributes:
@@ -91,13 +83,8 @@ class SearchFailedEvent(BaseEvent):
     error: str
     seconds: float
 
-    @classmethod
-    def class_name(cls) -> str:
-        """The name of the event."""
-        return "SearchFailedEvent"
 
-
-class EvidenceEvent(BaseEvent):
+class EvidenceEvent(_Event):
     """What was found for a question, and by which clues.
 
     Attributes:
@@ -111,8 +98,3 @@ class EvidenceEvent(BaseEvent):
     found: dict[str, list[str]]
     failures: int
     seconds: float
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name of the event."""
-        return "EvidenceEvent"
