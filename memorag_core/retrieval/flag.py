@@ -28,6 +28,7 @@ from memorag_core.retrieval.inference import (
     best_device,
     check_batch_size,
     guarded,
+    has_members,
     name_of,
     read_limit,
     without_bars,
@@ -266,18 +267,13 @@ def flag_embedder(
             object, ``half`` on a CPU, or a number that cannot be.
         MissingExtraError: FlagEmbedding is not installed.
     """
-    check_batch_size(batch_size)
-    if isinstance(model, str | PathLike):
-        library = _library("Encoding with bge-m3")
-        loaded = _loaded(library.BGEM3FlagModel, model, device, half, batch_size)
-        return FlagEmbedder(loaded, batch_size=batch_size, max_tokens=max_tokens)
-    if not is_flag_embedder(model):
+    loaded = _loaded(model, "BGEM3FlagModel", "Encoding with bge-m3", device, half, batch_size)
+    if not is_flag_embedder(loaded):
         raise InputError(
             f"The model is a {type(model).__name__}; expected the name or folder of a bge-m3, or an embedder "
             "of FlagEmbedding. as_embedder takes other kinds."
         )
-    _check_no_placing(device, half)
-    return FlagEmbedder(model, batch_size=batch_size, max_tokens=max_tokens)
+    return FlagEmbedder(loaded, batch_size=batch_size, max_tokens=max_tokens)
 
 
 def flag_reranker(
@@ -301,28 +297,23 @@ def flag_reranker(
         InputError: As ``flag_embedder``.
         MissingExtraError: FlagEmbedding is not installed.
     """
-    check_batch_size(batch_size)
-    if isinstance(model, str | PathLike):
-        library = _library("Re-ranking with FlagEmbedding")
-        loaded = _loaded(library.FlagReranker, model, device, half, batch_size)
-        return FlagScorer(loaded, batch_size=batch_size, max_tokens=max_tokens)
-    if not is_flag_reranker(model):
+    loaded = _loaded(model, "FlagReranker", "Re-ranking with FlagEmbedding", device, half, batch_size)
+    if not is_flag_reranker(loaded):
         raise InputError(
             f"The model is a {type(model).__name__}; expected a name, a folder, or a re-ranker of "
             "FlagEmbedding. as_reranker takes other kinds."
         )
-    _check_no_placing(device, half)
-    return FlagScorer(model, batch_size=batch_size, max_tokens=max_tokens)
+    return FlagScorer(loaded, batch_size=batch_size, max_tokens=max_tokens)
 
 
 def is_flag_embedder(value: object) -> bool:
     """Whether an object has the shape of FlagEmbedding's embedders."""
-    return _has(value, "encode_corpus", "encode_queries", "target_devices", "tokenizer", "model")
+    return has_members(value, "encode_corpus", "encode_queries", "target_devices", "tokenizer", "model")
 
 
 def is_flag_reranker(value: object) -> bool:
     """Whether an object has the shape of FlagEmbedding's re-rankers."""
-    shaped = _has(value, "compute_score", "target_devices", "tokenizer", "model")
+    shaped = has_members(value, "compute_score", "target_devices", "tokenizer", "model")
     return shaped and not is_flag_embedder(value)
 
 
@@ -330,20 +321,25 @@ _DENSE = {"return_dense": True, "return_sparse": False, "return_colbert_vecs": F
 
 
 def _loaded(
-    kind: Any, model: str | PathLike[str], device: str | None, half: bool | None, batch_size: int
+    model: object, kind: str, purpose: str, device: str | None, half: bool | None, batch_size: int
 ) -> Any:
-    """A model by its name or folder, on one device: several would start processes."""
-    place = device or best_device()
-    with without_bars():
-        return kind(str(model), devices=place, use_fp16=_half(half, place), batch_size=batch_size)
-
-
-def _library(purpose: str) -> Any:
-    try:
-        import FlagEmbedding
-    except ImportError as error:
-        raise MissingExtraError("FlagEmbedding", "flag", purpose) from error
-    return FlagEmbedding
+    """A model by its name or folder, on one device: several would start processes. Or the object given."""
+    check_batch_size(batch_size)
+    if isinstance(model, str | PathLike):
+        try:
+            import FlagEmbedding
+        except ImportError as error:
+            raise MissingExtraError("FlagEmbedding", "flag", purpose) from error
+        place = device or best_device()
+        with without_bars():
+            make = getattr(FlagEmbedding, kind)
+            return make(str(model), devices=place, use_fp16=_half(half, place), batch_size=batch_size)
+    if device is not None or half is not None:
+        raise InputError(
+            "A device or half was given beside an object, which has been loaded already; "
+            "give them where the object is made, or give the model's name or folder here."
+        )
+    return model
 
 
 def _asked(model: Any, ask: Callable[[], Any]) -> Any:
@@ -367,22 +363,10 @@ def _is_m3(model: object) -> bool:
     return hasattr(model, "compute_lexical_matching_score")
 
 
-def _has(value: object, *names: str) -> bool:
-    return not isinstance(value, type) and all(hasattr(value, name) for name in names)
-
-
 def _half(half: bool | None, device: str) -> bool:
     if half and device == "cpu":
         raise InputError("half is True on a CPU, where 16 bits are slow or fail; give None, or a GPU.")
     return device.startswith("cuda") if half is None else half
-
-
-def _check_no_placing(device: str | None, half: bool | None) -> None:
-    if device is not None or half is not None:
-        raise InputError(
-            "A device or half was given beside an object, which has been loaded already; "
-            "give them where the object is made, or give the model's name or folder here."
-        )
 
 
 def _check_one_device(model: Any) -> None:

@@ -191,3 +191,8 @@ def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         elif value is not other[name] and value != other[name]:
             return False
     return True
+
+
+def has_members(value: object, *names: str) -> bool:
+    """Whether an object, not a class, has all of these; so libraries are told apart without an import."""
+    return not isinstance(value, type) and all(hasattr(value, name) for name in names)

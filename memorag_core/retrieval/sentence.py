@@ -23,6 +23,7 @@ from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.retrieval.inference import (
     best_device,
     check_batch_size,
+    has_members,
     name_of,
     read_limit,
     without_bars,
@@ -228,12 +229,12 @@ def cross_encoder(
 
 def is_sentence_transformer(value: object) -> bool:
     """Whether an object has the shape of a ``SentenceTransformer``."""
-    return _has(value, "encode_query", "encode_document", "max_seq_length", "tokenizer", "prompts")
+    return has_members(value, "encode_query", "encode_document", "max_seq_length", "tokenizer", "prompts")
 
 
 def is_cross_encoder(value: object) -> bool:
     """Whether an object has the shape of a ``CrossEncoder``."""
-    return _has(value, "predict", "rank", "tokenizer")
+    return has_members(value, "predict", "rank", "tokenizer")
 
 
 def _loaded(model: object, kind: str, purpose: str, device: str | None, batch_size: int) -> Any:
@@ -272,7 +273,3 @@ def _name(model: Any) -> str:
     card = getattr(model, "model_card_data", None)
     said = getattr(card, "base_model", None) or getattr(getattr(model, "config", None), "_name_or_path", None)
     return name_of(said) if said else ""
-
-
-def _has(value: object, *names: str) -> bool:
-    return not isinstance(value, type) and all(hasattr(value, name) for name in names)
