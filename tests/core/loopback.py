@@ -34,7 +34,30 @@ PATIENCE = 0.6  # the timeout of the clients here, below the above
 MODEL = "loopback-1"
 
 
-class ChatServer:
+class Loopback:
+    """Answers on a port of this machine, on threads, until it is closed."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.origin}/v1"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class ChatServer(Loopback):
     """Counts and bills; ``troubles`` befall the next requests, one each, then all goes well."""
 
     def __init__(self) -> None:
@@ -48,14 +71,7 @@ class ChatServer:
         self._at_once = 0
         self._cached: list[str] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        super().__init__(self._handler())
 
     @property
     def asked(self) -> int:
@@ -69,11 +85,6 @@ class ChatServer:
     def prompts(self) -> list[str]:
         """What was asked, each as one text, in the order of arrival."""
         return [flat(body["messages"]) for body in self.bodies]
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def arrived(self, body: dict[str, Any]) -> tuple[Trouble, int]:
         with self._lock:

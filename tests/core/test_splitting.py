@@ -159,7 +159,10 @@ def test_own_chunks_that_are_too_long_stay_as_they_are_and_a_warning_counts_them
 @pytest.mark.filterwarnings("error")
 def test_own_chunks_that_fit_are_no_reason_for_a_warning() -> None:
     for encoder in (None, Bytes(None), Bytes(1000)):
-        split_documents([Document(TEXT)], ChunkSettings(), encoder=encoder, splitter=lambda text: [text])
+        cut = split_documents(
+            [Document(TEXT)], ChunkSettings(), encoder=encoder, splitter=lambda text: [text]
+        )
+        assert [[chunk.text for chunk in own] for own in cut] == [[TEXT]]
 
 
 def test_an_error_of_the_splitter_comes_out_as_it_was() -> None:

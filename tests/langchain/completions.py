@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal, TypeAlias
+
+from tests.core.loopback import Loopback
 
 Trouble: TypeAlias = Literal["busy", "broken", "refused", "unauthorized", "slow", "cut", "hushed"]
 """What becomes of a request: 429 with Retry-After, 500, 400, 401, an answer after the client's patience, a
@@ -46,7 +48,7 @@ class Asked:
         return str(self.body["messages"][-1]["content"])
 
 
-class CompletionsServer:
+class CompletionsServer(Loopback):
     """``troubles`` befall the next requests, one each, then all goes well."""
 
     def __init__(self) -> None:
@@ -55,23 +57,7 @@ class CompletionsServer:
         self.asked: list[Asked] = []
         self.pause = 0.0  # seconds between pieces of a stream
         self.left = threading.Event()  # a client went away before its stream was over
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    @property
-    def url(self) -> str:
-        return f"{self.origin}/v1"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._handler())
 
     def pieces(self) -> list[str]:
         return [self.reply[start : start + PIECE] for start in range(0, len(self.reply), PIECE)]
