@@ -46,9 +46,9 @@ class Search:
 
     k: int | None
     settings: RetrievalSettings
-    over: Over | None = None
-    concurrency: int = 8
-    timeout: float | None = None
+    over: Over | None
+    concurrency: int
+    timeout: float | None
 
     def fan_out(self, callbacks: Mapping[str, BaseCallbackManager]) -> FanOut | None:
         """What the core searches; None for what was memorized.

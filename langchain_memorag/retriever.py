@@ -37,14 +37,12 @@ from langchain_memorag.runs import (
 )
 from memorag_core import (
     ClueKind,
+    FanOut,
     InputError,
     MemoRAG,
     MemoryModel,
     RetrievalSettings,
 )
-
-CONCURRENCY = 8
-"""Searches at once: a question with the clues of three kinds, three each, takes two rounds."""
 
 
 class RetrieverOptions(TypedDict, total=False):
@@ -104,7 +102,7 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
     kinds: tuple[ClueKind, ...] | None = None
     retrieval: RetrievalSettings | dict[str, Any] | None = None
     over: Any = Field(default=None, repr=False, exclude=True)
-    concurrency: int = Field(default=CONCURRENCY, ge=1)
+    concurrency: int = Field(default=FanOut.CONCURRENCY, ge=1)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @field_validator("kinds", mode="before")

@@ -28,6 +28,7 @@ from memorag_core import (
     Chunk,
     ClueKind,
     Evidence,
+    FanOut,
     Findings,
     InputError,
     MemoRAG,
@@ -35,9 +36,6 @@ from memorag_core import (
     Recall,
     RetrievalSettings,
 )
-
-CONCURRENCY = 8
-"""Searches of the user's own retriever at once: enough for two rounds of a question and its clues."""
 
 
 class Options(TypedDict, total=False):
@@ -79,7 +77,7 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         k: int | None = None,
         *,
         over: BaseIndex[Any] | BaseRetriever | None = None,
-        concurrency: int = CONCURRENCY,
+        concurrency: int = FanOut.CONCURRENCY,
         timeout: float | None = None,
         filters: MetadataFilters | None = None,
         kinds: Sequence[ClueKind] | None = None,
@@ -296,12 +294,9 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         """
         read = sources(listed([document]))
         held = self._held(read[0].id)
-        if held == [read[0].id]:
-            self.memorag.update(read)
-        else:
-            if held:
-                self.memorag.delete(held)
-            self.memorag.memorize(read)
+        if held and held != [read[0].id]:
+            self.memorag.delete(held)
+        self.memorag.upsert(read)
         self._know_objects([document])
 
     async def aupdate_ref_doc(self, document: BaseNode) -> None:

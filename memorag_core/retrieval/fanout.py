@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from time import monotonic
+from typing import ClassVar
 
 from memorag_core.config import RetrievalSettings, check_whole
 from memorag_core.errors import InputError, RetrievalError
@@ -29,9 +30,6 @@ from memorag_core.retrieval.searchers import as_searcher
 from memorag_core.retrieval.searching import Outcome, asearch_all, search_all
 
 logger = logging.getLogger(__name__)
-
-CONCURRENCY = 8
-"""Searches at once: a question with the clues of three kinds, three each, takes two rounds."""
 
 _DEFAULTS = RetrievalSettings()
 _LONGEST_REASON = 500  # characters of a retriever's message that ours repeats; the whole one is the cause
@@ -55,6 +53,9 @@ class FanOut:
     Raises:
         InputError: A searcher of another shape, or a concurrency, timeout or name that cannot be used.
     """
+
+    CONCURRENCY: ClassVar[int] = 8
+    """Searches at once: a question with the clues of three kinds, three each, takes two rounds."""
 
     def __init__(
         self,
