@@ -401,13 +401,9 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to search.
             RetrievalError: All searches failed, over a retriever of your own.
         """
-        corpus = self._memorized()
-        k = self._asker.checked_k(corpus, k, self.retrieval, over)
         if clues is None:
-            recalled = self._asker.recall(corpus, [question], self.recalling)
-        else:
-            recalled = (Recall(question, tuple(clues)),)
-        return self._asker.find(corpus, recalled, k, self.retrieval, over)[0].evidence
+            return self.retrieve_batch([question], k=k, over=over)[0]
+        return self.find_evidence([Recall(question, tuple(clues))], k=k, over=over)[0].evidence
 
     async def aretrieve(
         self,
