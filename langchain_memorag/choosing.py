@@ -9,7 +9,39 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from memorag_core import ClueSettings, InputError, RetrievalSettings
+from pydantic import BaseModel, field_validator
+
+from memorag_core import ClueKind, ClueSettings, InputError, RetrievalSettings
+
+
+class ChoosesKinds(BaseModel):
+    """Chooses which clues are asked for.
+
+    Attributes:
+        kinds: Kinds of clue; None takes those of the settings of ``memorag``.
+    """
+
+    kinds: tuple[ClueKind, ...] | None = None
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _are_kinds(cls, value: Any) -> Any:
+        return checked_kinds(value)
+
+
+class ChoosesRetrieval(ChoosesKinds):
+    """Chooses that, and how the rankings of question and clues are joined.
+
+    Attributes:
+        retrieval: Settings in place of those of ``memorag``, or only the fields that differ.
+    """
+
+    retrieval: RetrievalSettings | dict[str, Any] | None = None
+
+    @field_validator("retrieval", mode="plain")
+    @classmethod
+    def _is_retrieval(cls, value: Any) -> Any:
+        return checked_retrieval(value)
 
 
 def checked_kinds(value: Any) -> Any:

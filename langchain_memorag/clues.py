@@ -14,16 +14,16 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.config import get_config_list
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict
 
-from langchain_memorag.choosing import checked_kinds, refuse
+from langchain_memorag.choosing import ChoosesKinds, refuse
 from langchain_memorag.holding import HoldsMemory
 from langchain_memorag.recalling import arecall_all, recall_all
 from langchain_memorag.runs import raised, rounds
 from memorag_core import Clue, ClueKind, Recall
 
 
-class MemoRAGClues(HoldsMemory, RunnableSerializable[str, list[Clue]]):
+class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clue]]):
     """Recalls clues: keys for retrieval, never evidence.
 
     ``batch`` and ``abatch`` put all questions to the memory in one pass, or, where the config has
@@ -38,13 +38,6 @@ class MemoRAGClues(HoldsMemory, RunnableSerializable[str, list[Clue]]):
     """
 
     model_config = ConfigDict(extra="forbid")
-
-    kinds: tuple[ClueKind, ...] | None = None
-
-    @field_validator("kinds", mode="before")
-    @classmethod
-    def _are_kinds(cls, value: Any) -> Any:
-        return checked_kinds(value)
 
     def invoke(
         self,

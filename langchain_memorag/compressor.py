@@ -13,17 +13,17 @@ from typing import Any
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import ensure_config
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
-from langchain_memorag.choosing import changed, checked_kinds, checked_retrieval
+from langchain_memorag.choosing import ChoosesRetrieval, changed
 from langchain_memorag.documents import found_metadata
 from langchain_memorag.holding import HoldsMemory
 from langchain_memorag.recalling import arecall_all, recall_all
 from langchain_memorag.runs import raised
-from memorag_core import Chunk, ClueKind, EvidenceIndex, Recall, RetrievalSettings
+from memorag_core import Chunk, EvidenceIndex, Recall, RetrievalSettings
 
 
-class ClueCompressor(HoldsMemory, BaseDocumentCompressor):
+class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
     """Re-ranks documents by the question and by the clues that a memory recalls for it.
 
     They are ranked as chunks of ``memorag`` are: by BM25 over these documents, and by vectors where
@@ -42,18 +42,6 @@ class ClueCompressor(HoldsMemory, BaseDocumentCompressor):
     model_config = ConfigDict(extra="forbid")
 
     top_n: int | None = Field(default=None, ge=1)
-    kinds: tuple[ClueKind, ...] | None = None
-    retrieval: RetrievalSettings | dict[str, Any] | None = None
-
-    @field_validator("kinds", mode="before")
-    @classmethod
-    def _are_kinds(cls, value: Any) -> Any:
-        return checked_kinds(value)
-
-    @field_validator("retrieval", mode="plain")
-    @classmethod
-    def _is_retrieval(cls, value: Any) -> Any:
-        return checked_retrieval(value)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

@@ -20,7 +20,7 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, field_validator
 
-from langchain_memorag.choosing import changed, checked_kinds, checked_retrieval, refuse
+from langchain_memorag.choosing import ChoosesRetrieval, changed, checked_kinds, checked_retrieval, refuse
 from langchain_memorag.documents import listed, memorized_document, sources
 from langchain_memorag.editing import put, take_out
 from langchain_memorag.finding import Search
@@ -64,7 +64,7 @@ class _Chosen(TypedDict):
     search: Search
 
 
-class MemoRAGRetriever(HoldsMemory, DocumentIndex):
+class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     """Finds evidence with the question and with the clues that a memory of the text gives.
 
     The documents that come back carry ``id`` (of the chunk) and, in ``metadata``, ``document_id``, ``start``
@@ -99,21 +99,9 @@ class MemoRAGRetriever(HoldsMemory, DocumentIndex):
     model_config = ConfigDict(extra="forbid")
 
     k: int | None = Field(default=None, ge=1)
-    kinds: tuple[ClueKind, ...] | None = None
-    retrieval: RetrievalSettings | dict[str, Any] | None = None
     over: Any = Field(default=None, repr=False, exclude=True)
     concurrency: int = Field(default=FanOut.CONCURRENCY, ge=1)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-
-    @field_validator("kinds", mode="before")
-    @classmethod
-    def _are_kinds(cls, value: Any) -> Any:
-        return checked_kinds(value)
-
-    @field_validator("retrieval", mode="plain")
-    @classmethod
-    def _is_retrieval(cls, value: Any) -> Any:
-        return checked_retrieval(value)
 
     @field_validator("over", mode="before")
     @classmethod
