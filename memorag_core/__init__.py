@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from memorag_core.citing import CitationParser, CitedText, find_citations
     from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
     from memorag_core.conversation import Conversation, RecalledTurn, Turn
-    from memorag_core.corpus import DocumentRow, Reading
+    from memorag_core.corpus import Change, DocumentRow, Reading
     from memorag_core.errors import (
         CheckpointError,
         InputError,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from memorag_core.gist import GistModel, local_condenser
     from memorag_core.hosted import HostedModel
     from memorag_core.longcontext import LongContextModel
+    from memorag_core.metadata import thawed
     from memorag_core.pipeline import MemoRAG
     from memorag_core.plan import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
     from memorag_core.protocols import (
@@ -86,6 +87,7 @@ __all__ = [
     "Ask",
     "AsyncSearcher",
     "BeaconModel",
+    "Change",
     "CheckpointError",
     "Chunk",
     "ChunkSettings",
@@ -152,6 +154,7 @@ __all__ = [
     "number_passages",
     "plan_memory",
     "sentence_transformer",
+    "thawed",
 ]
 
 _HOMES = {
@@ -160,7 +163,7 @@ _HOMES = {
     "citing": ("CitationParser", "CitedText", "find_citations"),
     "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
     "conversation": ("Conversation", "RecalledTurn", "Turn"),
-    "corpus": ("DocumentRow", "Reading"),
+    "corpus": ("Change", "DocumentRow", "Reading"),
     "errors": (
         "CheckpointError",
         "InputError",
@@ -174,6 +177,7 @@ _HOMES = {
     "gist": ("GistModel", "local_condenser"),
     "hosted": ("HostedModel",),
     "longcontext": ("LongContextModel",),
+    "metadata": ("thawed",),
     "pipeline": ("MemoRAG",),
     "plan": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
     "protocols": (

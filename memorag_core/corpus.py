@@ -10,24 +10,35 @@ and what follows is read. A model that cannot cut a memory back reads all of it 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import is_
 from typing import Any, Literal, TypeAlias
 
 from memorag_core.config import ChunkSettings, ClueSettings
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.gathering import Gathering
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
+from memorag_core.metadata import same
 from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
-from memorag_core.records import Chunk, Document, Recall
+from memorag_core.records import Chunk, Document, Recall, has_id
 from memorag_core.retrieval import EvidenceIndex, IndexMaker, text_encoder
 from memorag_core.splitting import check_splitter
 from memorag_core.text import as_documents, split_documents
 
 Order: TypeAlias = Literal["given", "changing_last"]
 """How documents stand in a corpus: as they were added, or those that were updated most often at the end."""
+
+Texts: TypeAlias = str | Document | Sequence[str | Document]
+"""What is to be read: a text, a document, or several; without an id, they get one."""
+
+Put: TypeAlias = Texts | Callable[[tuple[Document, ...]], Texts | None]
+"""What is to be read, or what says it of the documents that are there."""
+
+Gone: TypeAlias = str | Collection[str] | Callable[[tuple[Document, ...]], str | Collection[str] | None]
+"""The ids of what is to be forgotten, or what says them of the documents that are there."""
 
 SAMPLED, SAMPLE = 20, 100_000
 """Documents, and characters of each, that tell the language of a corpus."""
@@ -60,6 +71,28 @@ class Corpus:
         """The language of most of the text, as a two-letter code."""
         some = self.documents[:: -(-len(self.documents) // SAMPLED)]
         return detect_language("\n".join(document.text[:SAMPLE] for document in some))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change did.
+
+    Attributes:
+        put: the ids of the documents that were put, in their order, those they were given among them.
+        deleted: the ids of the documents that were forgotten, in the order in which they stood.
+    """
+
+    put: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change before anything is read: how the documents are to stand, how often each was updated."""
+
+    documents: tuple[Document, ...]
+    changes: Mapping[str, int]
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +183,43 @@ class Reader:
         documents, changes = self._after_update(corpus, given)
         return self._read(corpus, documents, changes)
 
-    def put(self, corpus: Corpus | None, given: Document | Sequence[Document]) -> Corpus:
-        """The corpus with these documents, in place of those that have their ids, or behind them all.
+    def edit(self, corpus: Corpus | None, *, put: Put | None = None, delete: Gone | None = None) -> Edit:
+        """What a change comes to; nothing is read.
+
+        Args:
+            corpus: as it is.
+            put: documents that take the place of those that have their ids, or come behind them all.
+            delete: ids of others that go; what is put with one of them takes its place.
 
         Raises:
-            InputError: no documents, one without text, or an id twice.
+            InputError: no documents, one without text, an id twice, or an id to delete that is not there.
+            NothingMemorizedError: an id to delete, and there is no document at all.
         """
-        if corpus is None:
-            return self.added(None, given)
-        new = as_documents(given)
-        known = {document.id for document in corpus.documents}
-        there = [document for document in new if document.id in known]
-        documents, changes = corpus.documents, dict(corpus.changes)
-        if there:
-            documents, changes = self._after_update(corpus, there)
-        rest = [document for document in new if document.id not in known]
-        return self._read(corpus, (*documents, *rest), changes)
+        old = corpus.documents if corpus else ()
+        changes = dict(corpus.changes) if corpus else {}
+        ids, given = _told(delete, old), _told(put, old)
+        gone = set() if ids is None else _known(old, ids)
+        known = {document.id for document in old}
+        new = () if given is None else as_documents(given, known=known)
+        there = {document.id: document for document in new if document.id in known}
+        documents, changes = self._replaced(old, changes, there)
+        gone -= there.keys()
+        left = [document for document in documents if document.id not in gone]
+        return Edit(
+            (*left, *(document for document in new if document.id not in known)),
+            {name: count for name, count in changes.items() if name not in gone},
+            Change(
+                tuple(document.id for document in new),
+                tuple(document.id for document in old if document.id in gone),
+            ),
+        )
+
+    def edited(self, corpus: Corpus | None, edit: Edit) -> Corpus | None:
+        """The corpus after a change: the same one where all documents stay, and None when none is left."""
+        old = corpus.documents if corpus else ()
+        if len(old) == len(edit.documents) and all(map(is_, old, edit.documents)):
+            return corpus
+        return self._read(corpus, edit.documents, edit.changes) if edit.documents else None
 
     def without(self, corpus: Corpus, ids: str | Collection[str]) -> Corpus | None:
         """The corpus without some documents; None when none is left.
@@ -173,10 +227,7 @@ class Reader:
         Raises:
             InputError: an id that is not in the corpus, or none.
         """
-        gone = self._known(corpus, [ids] if isinstance(ids, str) else ids)
-        left = tuple(document for document in corpus.documents if document.id not in gone)
-        changes = {name: count for name, count in corpus.changes.items() if name not in gone}
-        return self._read(corpus, left, changes) if left else None
+        return self.edited(corpus, self.edit(corpus, delete=ids))
 
     def reading(self, corpus: Corpus, documents: Sequence[Document]) -> Reading:
         """What it would take to come from a corpus to one with other documents; nothing is read.
@@ -204,8 +255,7 @@ class Reader:
 
     def after_delete(self, corpus: Corpus, ids: str | Collection[str]) -> tuple[Document, ...]:
         """The documents as they would stand after some are deleted."""
-        gone = self._known(corpus, [ids] if isinstance(ids, str) else ids)
-        return tuple(document for document in corpus.documents if document.id not in gone)
+        return self.edit(corpus, delete=ids).documents
 
     def rows(self, corpus: Corpus) -> tuple[DocumentRow, ...]:
         """The document table."""
@@ -234,27 +284,23 @@ class Reader:
     def _after_update(
         self, corpus: Corpus, given: Document | Sequence[Document]
     ) -> tuple[tuple[Document, ...], dict[str, int]]:
+        _check_ids_given(given)
         new = {document.id: document for document in as_documents(given)}
-        self._known(corpus, new)
-        changed = [document.id for document in corpus.documents if new.get(document.id, document) != document]
-        changes = dict(corpus.changes)
-        for name in changed:
-            changes[name] = changes.get(name, 0) + 1
-        documents = [new.get(document.id, document) for document in corpus.documents]
-        if self.order == "changing_last":
-            documents.sort(key=lambda document: changes.get(document.id, 0))
-        return tuple(documents), changes
+        _known(corpus.documents, new)
+        return self._replaced(corpus.documents, corpus.changes, new)
 
-    def _known(self, corpus: Corpus, ids: Collection[str]) -> set[str]:
-        known = {document.id for document in corpus.documents}
-        unknown = sorted(repr(name) for name in ids if name not in known)
-        if unknown or not ids:
-            some = ", ".join(map(repr, sorted(known)[:5])) + (", ..." if len(known) > 5 else "")
-            raise InputError(
-                f"There is no document with the id {', '.join(unknown) or '(none was given)'}; the corpus "
-                f"has {some}. New documents are added with memorize()."
-            )
-        return set(ids)
+    def _replaced(
+        self, old: tuple[Document, ...], changes: Mapping[str, int], new: Mapping[str, Document]
+    ) -> tuple[tuple[Document, ...], dict[str, int]]:
+        """Documents with others in place of some; one that is as it was stays itself, and is no change."""
+        documents = [_newer(document, new.get(document.id)) for document in old]
+        counts = dict(changes)
+        for before, after in zip(old, documents, strict=True):
+            if after is not before:
+                counts[after.id] = counts.get(after.id, 0) + 1
+        if new and self.order == "changing_last":
+            documents.sort(key=lambda document: counts.get(document.id, 0))
+        return tuple(documents), counts
 
     def _read(
         self, corpus: Corpus | None, documents: Sequence[Document], changes: Mapping[str, int]
@@ -282,11 +328,52 @@ class Reader:
         for chunk in corpus.index.chunks if corpus else ():
             kept.setdefault(chunk.document_id, []).append(chunk)
         documents = tuple(documents)
-        new = [document for document in documents if known.get(document.id) != document]
+        new = [document for document in documents if known.get(document.id) is not document]
         cut = split_documents(new, self.chunks, encoder=self.encoder, splitter=self.splitter)
         kept |= {document.id: list(own) for document, own in zip(new, cut, strict=True)}
         chunks = [chunk for document in documents for chunk in kept[document.id]]
         return self.maker.index(chunks, corpus.index if corpus else None)
+
+
+def _told(given: Any, old: tuple[Document, ...]) -> Any:
+    """What was given for a change; a function may find that there is nothing to do."""
+    return (given(old) or None) if callable(given) else given
+
+
+def _newer(old: Document, new: Document | None) -> Document:
+    unchanged = new is None or (old.text == new.text and same(old.metadata, new.metadata))
+    return old if new is None or unchanged else new
+
+
+def _check_ids_given(given: Document | Sequence[Document]) -> None:
+    """Refuse to update what is not named: a number that was given to a document is no name for another."""
+    for item in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(item, str) or (isinstance(item, Document) and not has_id(item)):
+            raise InputError(
+                "An update has a text without an id; expected the id of the document that it takes the place "
+                "of. Give Document(text, id='a'), or add it with memorize()."
+            )
+
+
+def _known(documents: Sequence[Document], ids: str | Collection[str]) -> set[str]:
+    """Ids, each of a document that is there."""
+    if not isinstance(ids, Iterable):
+        raise InputError(f"Found a {type(ids).__name__} for ids; expected a text, or a list of them.")
+    wanted = [ids] if isinstance(ids, str) else list(ids)
+    if not documents:
+        raise NothingMemorizedError(
+            "Nothing has been memorized yet, so there is nothing to update or delete. Call memorize(text) "
+            "first."
+        )
+    known = {document.id for document in documents}
+    unknown = sorted(repr(name) for name in wanted if name not in known)
+    if unknown or not wanted:
+        some = ", ".join(map(repr, sorted(known)[:5])) + (", ..." if len(known) > 5 else "")
+        raise InputError(
+            f"There is no document with the id {', '.join(unknown) or '(none was given)'}; the corpus "
+            f"has {some}. New documents are added with memorize()."
+        )
+    return set(wanted)
 
 
 def _check_room(model: MemoryModel, documents: Sequence[Document], memory: Any) -> None:

@@ -22,7 +22,7 @@ from memorag_core.asking import Asker
 from memorag_core.asks import checked_asks
 from memorag_core.choices import Choices, memory_model, names_model, saved_changes, to_save, with_saved
 from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
-from memorag_core.corpus import Corpus, DocumentRow, Order, Reader, Reading
+from memorag_core.corpus import Change, Corpus, DocumentRow, Gone, Order, Put, Reader, Reading
 from memorag_core.errors import NothingMemorizedError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
@@ -159,13 +159,14 @@ class MemoRAG:
     def memorize(self, text_or_documents: str | Document | Sequence[str | Document]) -> Self:
         """Read a text or documents into memory, after what was memorized before.
 
-        Plain texts get the lowest free number as id. If anything fails, nothing has changed.
+        Plain texts, and documents without an id, get the lowest free number as id; ``change`` says which. If
+        anything fails, nothing has changed.
 
         Returns:
             Itself, so that ``MemoRAG().memorize(text)`` is ready to be asked.
 
         Raises:
-            InputError: No text in it, or a document id that is in use.
+            InputError: No text in it, a document id that is in use, or metadata that JSON cannot hold.
         """
         with self._reading:
             self._place(self._reader.added(self._corpus, text_or_documents))
@@ -179,7 +180,8 @@ class MemoRAG:
         that is.
 
         Raises:
-            InputError: No documents, one without text, or an id that is not there.
+            InputError: No documents, one without text, one without an id or with one that is not there, or
+                metadata that JSON cannot hold.
             NothingMemorizedError: There is nothing to update.
         """
         with self._reading:
@@ -189,13 +191,12 @@ class MemoRAG:
     def upsert(self, documents: Document | Sequence[Document]) -> Self:
         """``update`` those documents whose ids are there, and ``memorize`` the others, in one reading.
 
-        If anything fails, nothing has changed.
+        Documents without an id are new ones. If anything fails, nothing has changed.
 
         Raises:
-            InputError: No documents, one without text, or an id twice.
+            InputError: No documents, one without text, an id twice, or metadata that JSON cannot hold.
         """
-        with self._reading:
-            self._place(self._reader.put(self._corpus, documents))
+        self.change(put=() if documents is None else documents)
         return self
 
     def delete(self, ids: str | Collection[str]) -> Self:
@@ -211,6 +212,35 @@ class MemoRAG:
         with self._reading:
             self._place(self._reader.without(self._memorized(), ids))
         return self
+
+    def change(self, *, put: Put | None = None, delete: Gone | None = None) -> Change:
+        """Put documents and forget others, in one reading and, where a store is open, in one save.
+
+        Whoever asks meanwhile finds the state before or the state after. If anything fails, nothing has
+        changed; where all is as it was, nothing is read or saved.
+
+        Args:
+            put: Texts or documents. They take the place of those that have their ids, or come behind them
+                all; without an id, they get the lowest free number and replace none.
+            delete: Ids of documents to forget. What is put with one of them takes its place.
+
+        Either may be a function from the documents that are there to such a value, or to None: nobody changes
+        them between that look and the change. It must not change the memory itself, for it would wait for its
+        own end.
+
+        Returns:
+            The ids of what was put, in its order, and of what was forgotten.
+
+        Raises:
+            InputError: Documents as ``upsert`` refuses them, or an id to forget that is not there.
+            NothingMemorizedError: An id to forget, and there is no document at all.
+        """
+        with self._reading:
+            edit = self._reader.edit(self._corpus, put=put, delete=delete)
+            corpus = self._reader.edited(self._corpus, edit)
+            if corpus is not self._corpus:
+                self._place(corpus)
+        return edit.change
 
     def tokens_to_update(self, documents: Document | Sequence[Document]) -> Reading:
         """What ``update`` would make the model read; nothing is read.

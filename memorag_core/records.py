@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from memorag_core.metadata import FrozenDict, frozen
+
 ClueKind: TypeAlias = Literal["span", "query", "answer", "key_point", "entity", "step"]
 """What a clue is: text of the corpus, a surrogate question, a draft answer, a key point of a summary, a name
 that the question is about, a finding on the way to the answer."""
@@ -16,25 +18,47 @@ that the question is about, a finding on the way to the answer."""
 CLUE_KINDS: tuple[ClueKind, ...] = get_args(ClueKind)
 
 
+class NoId(str):
+    """The id of a document that was given none: it reads "0", and gives way to one of its own."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What the user gives: a text with an id and metadata."""
+    """What the user gives: a text with an id and metadata.
+
+    One without an id gets the lowest free number when it is memorized, and takes no other's place. What is
+    given is copied then: documents that a memory hands out cannot be changed, nor can their metadata.
+    """
 
     text: str
-    id: str = "0"
+    id: str = NoId("0")
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def has_id(document: Document) -> bool:
+    """Whether a document was given an id."""
+    return not isinstance(document.id, NoId)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage of a document that can be retrieved; ``text`` is ``document.text[start:end]``."""
+    """A passage of a document that can be retrieved; ``text`` is ``document.text[start:end]``.
+
+    Its metadata cannot be changed, for all who ask share it; ``memorag_core.thawed`` copies them.
+    """
 
     id: str
     text: str
     document_id: str
     start: int
     end: int
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=FrozenDict)
+
+    def __post_init__(self) -> None:
+        if type(self.metadata) is not FrozenDict:
+            object.__setattr__(self, "metadata", frozen(self.metadata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +155,14 @@ class Recall:
     question: str
     clues: tuple[Clue, ...] = ()
     dropped: tuple[DroppedClue, ...] = ()
-    replies: Mapping[ClueKind, tuple[Recollection, ...]] = field(default_factory=dict)
+    replies: Mapping[ClueKind, tuple[Recollection, ...]] = field(default_factory=FrozenDict)
     tokens: int = 0
     seconds: float = 0.0
     kept: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if type(self.replies) is not FrozenDict:  # a recall is kept, and given to all who ask the same
+            object.__setattr__(self, "replies", FrozenDict(self.replies))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,31 +8,40 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import count
 
 from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
 from memorag_core.fitting import Span, cut_spans, fit_spans, too_long
+from memorag_core.metadata import json_frozen
 from memorag_core.protocols import Splitter, TextEncoder
-from memorag_core.records import Chunk, Document
+from memorag_core.records import Chunk, Document, has_id
 from memorag_core.splitting import own_spans
 
 
 def as_documents(
-    text_or_documents: str | Document | Sequence[str | Document], *, taken: Collection[str] = ()
+    text_or_documents: str | Document | Sequence[str | Document],
+    *,
+    taken: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> tuple[Document, ...]:
-    """Whatever the user gave as checked documents; plain texts get the lowest free number as id.
+    """Whatever the user gave as checked documents that nobody can change.
+
+    Plain texts, and documents without an id, get the lowest free number as id.
 
     Args:
         text_or_documents: A text, a document, or several of them in a list or tuple.
         taken: Ids that are in use already, of documents read before.
+        known: Ids that a document may have, to replace what has them; no text or document gets one of them.
 
     Returns:
-        One document or more, in the order given, each with text in it and an id of its own.
+        One document or more, in the order given, each with text in it and an id of its own. Their metadata
+        are what a save would make of them, and are shared with nobody.
 
     Raises:
         InputError: Nothing given, a text without a visible character or with half of a surrogate pair,
-            something that is neither text nor document, an id twice or taken.
+            something that is neither text nor document, an id twice or taken, metadata that JSON cannot hold.
     """
     given = [text_or_documents] if isinstance(text_or_documents, str | Document) else text_or_documents
     if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
@@ -43,22 +52,23 @@ def as_documents(
         raise InputError("There are no documents; expected at least one. Give a text or a list of Documents.")
     used = set(taken)
     for place, item in enumerate(given):
-        if isinstance(item, Document):
+        if isinstance(item, Document) and has_id(item):
             _check_id(item, place, used)
             used.add(item.id)
-    numbers = (str(number) for number in count())
+    numbers = (number for number in map(str, count()) if number not in used and number not in known)
     documents = []
     for place, item in enumerate(given):
         if isinstance(item, str):
-            free = next(number for number in numbers if number not in used)
-            item = Document(item, id=free)
+            item = Document(item)
         elif not isinstance(item, Document):
             raise InputError(
                 f"Document {place} is of type {type(item).__name__}; expected a text or a Document. "
                 f"{_remedy(item)}"
             )
-        _check_text(item)
-        documents.append(item)
+        own = item if has_id(item) else replace(item, id=next(numbers))
+        _check_text(own)
+        named = f"document {own.id!r}" if own is item else f"document {place}, {own.text.strip()[:40]!r},"
+        documents.append(Document(own.text, own.id, json_frozen(own.metadata, named)))
     return tuple(documents)
 
 
@@ -138,7 +148,7 @@ def _check_id(document: Document, place: int, used: Collection[str]) -> None:
     if document.id in used:
         raise InputError(
             f"Document {place} has the id {document.id!r}, which is in use; expected an id of its own. "
-            "Give each Document another id, or plain texts, which are numbered."
+            "Give each Document another id, or none: those without one are numbered."
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memorag_core.errors import StoreError
+from memorag_core.metadata import frozen
 from memorag_core.records import Chunk, Document
 from memorag_core.store.jsontext import encode, to_json, typed
 from memorag_core.store.layout import REMEDY
@@ -62,9 +63,8 @@ def chunk_rows(chunks: Sequence[Chunk], documents: Sequence[Document]) -> list[b
 def parse_document(row: Mapping[str, Any], where: object) -> Document:
     """The document of a line; ``where`` is named in the error."""
     try:
-        return Document(
-            text=typed(row["text"], str), id=typed(row["id"], str), metadata=typed(row["metadata"], dict)
-        )
+        metadata = frozen(typed(row["metadata"], dict))
+        return Document(text=typed(row["text"], str), id=typed(row["id"], str), metadata=metadata)
     except (KeyError, TypeError) as error:
         raise StoreError(f"'{where}' has a row that is no document: {error}. {REMEDY}") from error
 

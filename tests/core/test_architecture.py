@@ -21,7 +21,7 @@ CORE = "memorag_core"
 ADAPTERS = ("langchain_memorag", "llama_index_memorag")
 
 # Every module of the core stands on one floor, or outside. A new module is written in here first.
-VALUES = frozenset({"errors", "records", "protocols", "config", "prompts"})
+VALUES = frozenset({"errors", "metadata", "records", "protocols", "config", "prompts"})
 SHARED = frozenset(
     {
         "tokens",

@@ -69,10 +69,25 @@ def test_plain_texts_are_numbered_around_the_ids_that_are_taken() -> None:
     assert [document.text for document in documents] == ["one", "two", "three"]
 
 
-def test_a_document_is_handed_through_as_it_is() -> None:
-    document = Document("text", id="x", metadata={"page": 3})
-    assert as_documents(document)[0] is document
-    assert as_documents((document,))[0] is document
+def test_documents_without_an_id_are_numbered_as_texts_are_and_never_have_one_that_is_there() -> None:
+    documents = as_documents([Document("one"), "two", Document("three", id="2"), Document("four")])
+    assert [document.id for document in documents] == ["0", "1", "2", "3"]
+    assert as_documents([Document("x"), Document("y", id="0")], known={"0", "1"}) == (
+        Document("x", id="2"),
+        Document("y", id="0"),
+    )
+    assert all(type(document.id) is str for document in documents)
+
+
+def test_a_document_is_handed_through_as_a_copy_that_is_shared_with_nobody() -> None:
+    tags = ["a"]
+    document = Document("text", id="x", metadata={"page": 3, "tags": tags})
+    for given_ in (document, (document,)):
+        (copied,) = as_documents(given_)
+        assert copied == document
+        tags.append("b")
+        assert copied.metadata["tags"] == ["a"]
+        tags.pop()
 
 
 class _Foreign:
@@ -93,7 +108,9 @@ class _Foreign:
         ([_Foreign()], r"_Foreign; expected .*page_content"),
         (3, r"Found int, expected"),
         (None, r"Found NoneType"),
-        ([Document("a"), Document("b")], r"Document 1 has the id '0', which is in use"),
+        ([Document("a", id="0"), Document("b", id="0")], r"Document 1 has the id '0', which is in use"),
+        ([Document("a", id="x", metadata={"at": {1}})], r"metadata of document 'x' hold a set at 'at'"),
+        (["a", Document("  b c\n", metadata={"at": {1}})], r"metadata of document 1, 'b c', hold a set"),
         ([Document("a", id="")], r"has the id ''; expected a text"),
         ([Document("a", id=3)], r"has the id 3; expected a text"),  # type: ignore[arg-type]
         ([Document(None)], r"a text of type NoneType"),  # type: ignore[arg-type]

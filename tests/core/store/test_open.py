@@ -74,7 +74,7 @@ def test_what_cannot_be_saved_is_not_seen_either(tmp_path: Path, monkeypatch: py
                 with pytest.raises(StoreError, match="No space left"):
                     change()
                 assert (rag.documents, rag.chunks, rag.memory) == before
-        with pytest.raises(StoreError, match="metadata of document 'odd'"):
+        with pytest.raises(InputError, match="metadata of document 'odd'"):
             rag.memorize(Document("A text.", id="odd", metadata={"value": object()}))
         assert loaded(tmp_path / "notes").documents == rag.documents == before[0]
         rag.memorize(DOCUMENTS[1])

@@ -1,0 +1,214 @@
+"""What users keep with a text, as values that cannot be changed: checked on the way in, copied out.
+
+In: metadata of any kind. Out: the same as mappings and lists that refuse to be changed, so that all who ask
+can share them; or a copy of one's own. Knows no documents. What is memorized has to be what a store can keep,
+so ``json_frozen`` refuses what JSON cannot hold; ``frozen`` takes anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import is_dataclass
+from enum import Enum
+from math import isfinite
+from typing import Any, NoReturn
+
+from memorag_core.errors import InputError
+
+DEEPEST = 100
+"""Levels of lists and mappings in each other. Real metadata has a few; what holds itself has no end."""
+
+LARGEST = 10**4300
+"""Whole numbers of more digits are read by no JSON reader of Python."""
+
+_PATH = 80  # characters of it that an error shows
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise TypeError(
+        "This is shared by all who ask, and cannot be changed. Change a copy, copy.deepcopy(metadata), and "
+        "hand it over: rag.update(Document(text, id=..., metadata=copy))."
+    )
+
+
+class FrozenDict(dict[Any, Any]):
+    """A mapping that cannot be changed, of values that cannot either; copies of it are plain ones."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def copy(self) -> dict[Any, Any]:
+        """A copy that can be changed, whatever is in it too."""
+        return thawed(self)
+
+    def __copy__(self) -> dict[Any, Any]:
+        return thawed(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        return {name: deepcopy(value, memo) for name, value in self.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list that cannot be changed, of values that cannot either; copies of it are plain ones."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def copy(self) -> list[Any]:
+        """A copy that can be changed, whatever is in it too."""
+        return [_thawed(value, DEEPEST) for value in self]
+
+    def __copy__(self) -> list[Any]:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
+        return [deepcopy(value, memo) for value in self]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+
+def json_frozen(metadata: object, owner: str) -> FrozenDict:
+    """Metadata as they are after a save, frozen: tuples are lists, and numbers and texts of plain types.
+
+    Args:
+        metadata: A mapping.
+        owner: What has them, for the error: "document 'a'".
+
+    Raises:
+        InputError: JSON cannot hold a value, or a name is no text; with its place, its type and the remedy.
+    """
+    if not isinstance(metadata, Mapping):
+        raise InputError(
+            f"The metadata of {owner} are {_a(metadata)}; expected a mapping, such as {{'page': 3}}. Leave "
+            "them out where there are none."
+        )
+    checked: FrozenDict = _json_frozen(metadata, owner, "", DEEPEST)
+    return checked
+
+
+def frozen(value: Any) -> Any:
+    """A value whose mappings and lists, at any depth, cannot be changed; whatever else is in it stays.
+
+    Nothing of what was given is shared but what is neither a mapping nor a list, tuple or set.
+    """
+    return _frozen(value, DEEPEST)
+
+
+def thawed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of metadata, of documents, chunks or turns, that can be changed, whatever is in it too."""
+    return {name: _thawed(value, DEEPEST) for name, value in metadata.items()}
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two frozen metadata are saved as the same: True is not 1, and 1 is not 1.0."""
+    return one is other or (one == other and _saved(one) == _saved(other))
+
+
+def _saved(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(metadata, sort_keys=True)
+
+
+def _json_frozen(value: Any, owner: str, path: str, levels: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # of a subclass, such as an enumeration of texts, the text alone
+    if isinstance(value, int) and -LARGEST < value < LARGEST:
+        return int.__int__(value)
+    if isinstance(value, float) and isfinite(value):
+        return float.__float__(value)
+    if not isinstance(value, Mapping | list | tuple):
+        raise InputError(
+            f"The metadata of {owner} hold {_a(value)} at {_shown(path)}; expected what JSON can hold, for a "
+            "memory can be saved: text, finite numbers, booleans, None, and lists or mappings of them. "
+            f"{_remedy(value)}"
+        )
+    if not levels:
+        raise InputError(
+            f"The metadata of {owner} are nested in more than {DEEPEST} levels, or hold themselves, at "
+            f"{_shown(path)}; expected a few levels. Keep what is needed of them."
+        )
+    if isinstance(value, Mapping):
+        members: dict[str, Any] = {}
+        for name, member in value.items():
+            if not isinstance(name, str):
+                raise InputError(
+                    f"The metadata of {owner} have {_a(name)}, {name!r:.40}, for a name at {_shown(path)}; "
+                    "expected text, for JSON has no other names. Give str(name)."
+                )
+            inner = f"{path}.{name}" if path else name
+            members[str.__str__(name)] = _json_frozen(member, owner, inner, levels - 1)
+        return FrozenDict(members)
+    return FrozenList(
+        [_json_frozen(member, owner, f"{path}[{at}]", levels - 1) for at, member in enumerate(value)]
+    )
+
+
+def _frozen(value: Any, levels: int) -> Any:
+    if isinstance(value, FrozenDict | FrozenList) or not levels:
+        return value
+    if isinstance(value, Mapping):
+        return FrozenDict({name: _frozen(member, levels - 1) for name, member in value.items()})
+    if type(value) is tuple:
+        return tuple(_frozen(member, levels - 1) for member in value)
+    if isinstance(value, list):
+        return FrozenList([_frozen(member, levels - 1) for member in value])
+    return set(value) if type(value) is set else value
+
+
+def _thawed(value: Any, levels: int) -> Any:
+    if not levels:
+        return value
+    if isinstance(value, Mapping):
+        return {name: _thawed(member, levels - 1) for name, member in value.items()}
+    if type(value) is tuple:
+        return tuple(_thawed(member, levels - 1) for member in value)
+    if isinstance(value, list):
+        return [_thawed(member, levels - 1) for member in value]
+    return set(value) if type(value) is set else value
+
+
+def _a(value: object) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, float):
+        return f"the number {value!r}"
+    if isinstance(value, int):
+        return "a number of more than 4,300 digits"
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    name = kind.__qualname__ if package in ("builtins", "__main__") else f"{package}.{kind.__qualname__}"
+    return f"an {name}" if name[0] in "aeiouAEIO" else f"a {name}"
+
+
+def _shown(path: str) -> str:
+    return repr(path if len(path) <= _PATH else f"{path[: _PATH - 3]}...") if path else "the top"
+
+
+def _remedy(value: object) -> str:
+    """How to make something of a value that JSON can hold; only its type is asked, for it may be anything."""
+    kind = type(value)
+    if isinstance(value, float | int):
+        return "Give None, or a text."
+    if hasattr(kind, "tolist"):
+        return f"Give value.{'item' if getattr(value, 'ndim', 1) == 0 else 'tolist'}()."
+    if hasattr(kind, "isoformat"):
+        return "Give value.isoformat()."
+    if isinstance(value, bytes | bytearray):
+        return "Give value.decode('utf-8'), or, of what is no text, base64.b64encode(value).decode()."
+    if isinstance(value, Enum):
+        return "Give value.value."
+    if hasattr(kind, "model_dump"):
+        return "Give value.model_dump(mode='json')."
+    if is_dataclass(kind):
+        return "Give dataclasses.asdict(value)."
+    if hasattr(kind, "__iter__") and not hasattr(kind, "__fspath__"):
+        return "Give list(value)."
+    return "Give str(value)."
