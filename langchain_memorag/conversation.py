@@ -243,8 +243,8 @@ def _turn(message: BaseMessage) -> Turn:
         )
     kept = message_to_dict(message)
     try:
-        json.dumps(kept)
-    except (TypeError, ValueError) as error:
+        json.dumps(kept, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"A {type(message).__name__} holds what JSON cannot ({error}); expected messages that can be "
             "saved. Take it out of additional_kwargs, response_metadata or artifact."

@@ -6,13 +6,12 @@ In: LangChain's documents, or evidence. Out: the core's documents, or LangChain'
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 from langchain_core.documents import Document
 
 from memorag_core import Document as Source
-from memorag_core import Evidence, FoundPassage, InputError, SearchFailure
+from memorag_core import Evidence, FoundPassage, InputError, SearchFailure, thawed
 
 
 def evidence_document(
@@ -31,7 +30,8 @@ def evidence_document(
     found = found_metadata(evidence)
     if failures:
         found["failures"] = [failure_row(failure) for failure in failures]
-    own = {**chunk.metadata, **place} if placed else {**place, **chunk.metadata}
+    given = thawed(chunk.metadata)
+    own = {**given, **place} if placed else {**place, **given}
     return Document(id=chunk.id, page_content=chunk.text, metadata={**own, **found})
 
 
@@ -62,15 +62,11 @@ def passage(document: Document, score: float | None = None) -> FoundPassage:
 
 def memorized_document(source: Source) -> Document:
     """A whole document of what was memorized."""
-    return Document(id=source.id, page_content=source.text, metadata=dict(source.metadata))
+    return Document(id=source.id, page_content=source.text, metadata=thawed(source.metadata))
 
 
-def sources(documents: Sequence[Document], *, taken: Iterable[str]) -> list[Source]:
-    """LangChain documents as the core reads them, each with an id of its own.
-
-    Args:
-        documents: Those without an id get the lowest number not in use.
-        taken: Ids in use.
+def sources(documents: Sequence[Document]) -> list[Source]:
+    """LangChain documents as the core reads them; those without an id get one when they are memorized.
 
     Raises:
         InputError: Something else among the documents.
@@ -81,10 +77,10 @@ def sources(documents: Sequence[Document], *, taken: Iterable[str]) -> list[Sour
                 f"Found a {type(document).__name__} among the documents; expected LangChain documents. "
                 "Plain texts go to from_texts."
             )
-    used = {*taken, *(document.id for document in documents)}
-    free = (str(number) for number in count() if str(number) not in used)
     return [
-        Source(text=document.page_content, id=document.id or next(free), metadata=dict(document.metadata))
+        Source(document.page_content, document.id, document.metadata)
+        if document.id
+        else Source(document.page_content, metadata=document.metadata)
         for document in documents
     ]
 

@@ -17,21 +17,23 @@ def put(memorag: MemoRAG, documents: Iterable[Document]) -> list[str]:
     """Memorize documents; those whose ids are there take the place of what had them.
 
     All of them are read in one go; of several with one id, the last. Documents that are there as they are
-    cost nothing.
+    cost nothing. Those without an id get the lowest number that is free at that moment, and replace none.
 
     Returns:
         Their ids, in the order of the documents.
 
     Raises:
-        InputError: A document that is empty or no LangChain document. Nothing has changed then.
+        InputError: A document that is empty, no LangChain document, or one whose metadata JSON cannot hold.
+            Nothing has changed then.
     """
-    known = {document.id: document for document in memorag.documents}
-    named = sources(listed("documents", documents), taken=known)
-    latest = {document.id: document for document in named}
-    changed = [one for name, one in latest.items() if known.get(name) != one]
-    if changed:
-        memorag.upsert(changed)
-    return [document.id for document in named]
+    given = listed("documents", documents)
+    read = sources(given)
+    latest = {document.id: place for place, document in enumerate(given) if document.id}
+    places = [place for place, one in enumerate(given) if latest.get(one.id, place) == place]
+    if not places:
+        return []
+    ids = dict(zip(places, memorag.change(put=[read[place] for place in places]).put, strict=True))
+    return [ids.get(place) or read[place].id for place in range(len(given))]
 
 
 def take_out(memorag: MemoRAG, ids: Iterable[str]) -> list[str]:
@@ -40,8 +42,6 @@ def take_out(memorag: MemoRAG, ids: Iterable[str]) -> list[str]:
     Returns:
         The ids that were there.
     """
-    known = {document.id for document in memorag.documents}
-    there = [name for name in dict.fromkeys(listed("ids", ids)) if name in known]
-    if there:
-        memorag.delete(there)
-    return there
+    wanted = dict.fromkeys(listed("ids", ids))
+    change = memorag.change(delete=lambda there: [one.id for one in there if one.id in wanted])
+    return [name for name in wanted if name in change.deleted]

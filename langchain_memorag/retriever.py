@@ -128,8 +128,8 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             **options: The retriever's other attributes.
 
         Raises:
-            InputError: When a text is empty or no text, when an id comes twice, or when ``metadatas`` or
-                ``ids`` are not as many as the texts.
+            InputError: When a text is empty or no text, when an id comes twice, when metadata are no mapping
+                or hold what JSON cannot, or when ``metadatas`` or ``ids`` are not as many as the texts.
         """
         given = listed("texts", texts)
         described = [{}] * len(given) if metadatas is None else listed("metadatas", metadatas)
@@ -138,7 +138,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             if len(values) != len(given):
                 raise InputError(f"Found {len(given)} texts and {len(values)} {kind}; expected one each.")
         documents = [
-            Document(page_content=_text(text), metadata=dict(metadata), id=name)
+            Document(page_content=_text(text), metadata=_metadata(metadata), id=name)
             for text, metadata, name in zip(given, described, named, strict=True)
         ]
         return cls.from_documents(documents, memorag=memorag, **options)
@@ -162,12 +162,13 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             **options: The retriever's other attributes.
 
         Raises:
-            InputError: When a document is empty or no LangChain document, or when an id comes twice.
+            InputError: When a document is empty or no LangChain document, when an id comes twice, or when
+                metadata hold what JSON cannot.
         """
         given = listed("documents", documents)
         memorag = MemoRAG() if memorag is None else memorag
         retriever = cls(memorag=memorag, **_fields(options))  # checks all before the long work starts
-        memorag.memorize(sources(given, taken=[document.id for document in memorag.documents]))
+        memorag.memorize(sources(given))
         return retriever
 
     @classmethod
@@ -281,7 +282,8 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             Their ids, in the order of the documents.
 
         Raises:
-            InputError: When a document is empty or no LangChain document.
+            InputError: When a document is empty or no LangChain document, or when metadata hold what JSON
+                cannot (a ``datetime``, a ``Path``, an array). Nothing has changed then.
         """
         return put(self.memorag, documents)
 
@@ -375,6 +377,14 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
 def _fields(options: RetrieverOptions) -> dict[str, Any]:
     """Options as pydantic takes them, which checks each."""
     return {**options}
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"Found a {type(value).__name__} among the metadatas; expected a mapping for each text."
+        )
+    return dict(value)
 
 
 def _text(value: object) -> str:

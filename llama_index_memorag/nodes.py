@@ -19,7 +19,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from memorag_core import Chunk, Document, Evidence, InputError
+from memorag_core import Chunk, Document, Evidence, InputError, thawed
 
 PROVENANCE = ("document_id", "start", "end", "score", "rank", "clues")
 """Metadata names set by the retriever. They are shown to the user, never to an LLM or an embedding: a clue is
@@ -85,7 +85,7 @@ def node_of(evidence: Evidence) -> NodeWithScore:
 
 def _node(evidence: Evidence) -> TextNode:
     chunk = evidence.chunk
-    given, hidden = _given(chunk.metadata), _hidden(chunk.metadata)
+    given, hidden = thawed(_given(chunk.metadata)), _hidden(chunk.metadata)
     provenance = {
         "document_id": chunk.document_id,
         "start": chunk.start,
@@ -94,7 +94,7 @@ def _node(evidence: Evidence) -> TextNode:
         "rank": evidence.rank,
         "clues": list(evidence.clues),
     }
-    source = RelatedNodeInfo(node_id=_reference(chunk), metadata=given)
+    source = RelatedNodeInfo(node_id=_reference(chunk), metadata=thawed(given))
     values: dict[str, Any] = {
         "id_": chunk.id,
         "text": chunk.text,

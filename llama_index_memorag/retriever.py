@@ -27,6 +27,7 @@ from llama_index_memorag.searching import fan_out
 from memorag_core import (
     Chunk,
     ClueKind,
+    Document,
     Evidence,
     FanOut,
     Findings,
@@ -278,7 +279,7 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
             InputError: A document that is not there.
             NothingMemorizedError: There is none.
         """
-        self.memorag.delete(self._held(ref_doc_id) or ref_doc_id)
+        self.memorag.change(delete=lambda there: _held(there, ref_doc_id) or ref_doc_id)
 
     async def adelete_ref_doc(self, ref_doc_id: str) -> None:
         """``delete_ref_doc`` in a thread."""
@@ -287,16 +288,14 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
     def update_ref_doc(self, document: BaseNode) -> None:
         """Replace the document with the same id, or insert it where there is none.
 
-        Nodes that were cut from the old one are forgotten, and the new one is read behind all others.
+        Nodes that were cut from the old one are forgotten, and the new one is read behind all others, in one
+        change: if anything fails, all is as it was, and whoever asks meanwhile finds the old or the new.
 
         Raises:
-            InputError: No document, or one without text.
+            InputError: No document, one without text, or metadata that JSON cannot hold.
         """
-        read = sources(listed([document]))
-        held = self._held(read[0].id)
-        if held and held != [read[0].id]:
-            self.memorag.delete(held)
-        self.memorag.upsert(read)
+        (read,) = sources(listed([document]))
+        self.memorag.change(put=[read], delete=lambda there: _held(there, read.id))
         self._know_objects([document])
 
     async def aupdate_ref_doc(self, document: BaseNode) -> None:
@@ -369,14 +368,16 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
     def _where(self) -> Callable[[Chunk], bool] | None:
         return None if self._passes is None else chunks_that_pass(self._passes)
 
-    def _held(self, ref_doc_id: str) -> list[str]:
-        return [one.id for one in self.memorag.documents if belongs_to(one, ref_doc_id)]
-
     def _know_objects(self, nodes: Iterable[BaseNode]) -> None:
         """Keep the objects that nodes stand for, beside those that were given."""
         for node in nodes:
             if isinstance(node, IndexNode) and node.obj is not None:
                 self.object_map[node.index_id] = node.obj
+
+
+def _held(there: Iterable[Document], ref_doc_id: str) -> list[str]:
+    """The ids of a document and of the nodes that were cut from it."""
+    return [one.id for one in there if belongs_to(one, ref_doc_id)]
 
 
 def _checked_settings(settings: object) -> RetrievalSettings | None:

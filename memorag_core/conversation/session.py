@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from inspect import isawaitable
-from threading import Lock
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -38,7 +37,7 @@ from memorag_core.conversation.turns import History, Turn, Turns, as_turn, check
 from memorag_core.errors import InputError
 from memorag_core.pipeline import MemoRAG
 from memorag_core.protocols import Embedder, Generate
-from memorag_core.records import Evidence, Recall
+from memorag_core.records import Document, Evidence, Recall
 from memorag_core.retrieval.encoding import unit_rows
 
 AsyncGenerate: TypeAlias = Callable[[str], Awaitable[str]]
@@ -113,7 +112,6 @@ class Conversation:
         self.session = session
         self.reach: Reach = reach
         self.last = last
-        self._adding = Lock()
         self._turns = Turns()
         self._vectors: dict[str, Any] = {}
 
@@ -154,14 +152,25 @@ class Conversation:
                 of the turn before it, a turn of another session, or metadata with a name that a turn has.
         """
         given = [as_turn(turn) for turn in turns]
-        with self._adding:
-            before = self.turns()
-            added: list[Turn] = []
+        if not given:
+            raise InputError("There are no turns, so no documents to add; expected at least one turn.")
+        added: list[Turn] = []
+
+        def documents(there: tuple[Document, ...]) -> list[Document]:
+            before = [*self._turns.of(there).of_session(self.session).values()]
             at = before[-1].time if before else None
+            taken = {document.id for document in there}
             for turn in given:
+                if turn.id in taken:
+                    raise InputError(
+                        f"A turn has the id {turn.id!r}, which is in use; expected one of its own. Leave it "
+                        "out for a new one."
+                    )
                 added.append(placed(turn, self.session, at))
                 at = added[-1].time
-            self.rag.memorize([document_of(turn) for turn in added])
+            return [document_of(turn) for turn in added]
+
+        self.rag.change(put=documents)
         return tuple(added)
 
     async def aextend(self, turns: History) -> tuple[Turn, ...]:
@@ -175,15 +184,18 @@ class Conversation:
             InputError: No id, or one that is no turn of this session.
         """
         wanted = {ids} if isinstance(ids, str) else set(ids)
-        with self._adding:
-            unknown = wanted.difference(cast(str, turn.id) for turn in self.turns())
+
+        def checked(there: tuple[Document, ...]) -> set[str]:
+            unknown = wanted.difference(self._turns.of(there).of_session(self.session))
             if unknown or not wanted:
                 raise InputError(
                     f"The session {self.session!r} has no turn with the id "
                     f"{', '.join(map(repr, sorted(unknown))) or '(none was given)'}; expected ids of its own "
                     "turns, as turns() gives them."
                 )
-            self.rag.delete(wanted)
+            return wanted
+
+        self.rag.change(delete=checked)
 
     def forget_session(self) -> int:
         """Take all turns of this session out of the memory.
@@ -191,11 +203,8 @@ class Conversation:
         Returns:
             How many there were.
         """
-        with self._adding:
-            ids = [cast(str, turn.id) for turn in self.turns()]
-            if ids:
-                self.rag.delete(ids)
-        return len(ids)
+        change = self.rag.change(delete=lambda there: [*self._turns.of(there).of_session(self.session)])
+        return len(change.deleted)
 
     def turns(self, last: int | None = None) -> tuple[Turn, ...]:
         """The turns of this session, from the oldest to the newest; with ``last``, so many at the end."""

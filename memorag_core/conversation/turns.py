@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from memorag_core.conversation.followup import Said, folded_names
 from memorag_core.errors import InputError
+from memorag_core.metadata import FrozenDict, json_frozen
 from memorag_core.records import Document
 
 KEYS = ("role", "session", "time")
@@ -30,7 +31,8 @@ class Turn:
         id: Its own; None, before it is added, for a new one.
         time: When it was said, with a time zone; None, before it is added, for the time of adding.
         session: The session that it belongs to; None, before it is added.
-        metadata: Whatever else is to be kept with it, as JSON.
+        metadata: Whatever else is to be kept with it, as JSON; of a turn that was added, a copy that cannot
+            be changed.
     """
 
     role: str
@@ -108,7 +110,7 @@ def placed(turn: Turn, session: str, after: datetime | None) -> Turn:
 
     Raises:
         InputError: It is of another session; its role is blank; its time has no zone, or is before ``after``;
-            its metadata has a name that is the turn's own.
+            its metadata has a name that is the turn's own, or holds what JSON cannot.
     """
     check_text("role", turn.role)
     if turn.session not in (None, session):
@@ -136,7 +138,8 @@ def placed(turn: Turn, session: str, after: datetime | None) -> Turn:
             f"A turn is of {time.isoformat()}, and the one before it of {after.isoformat()}; expected turns "
             "in the order in which they were said. Add older ones to a session of their own."
         )
-    return replace(turn, id=turn.id or uuid4().hex, time=time, session=session)
+    metadata = json_frozen(turn.metadata, f"a turn of the {turn.role}")
+    return replace(turn, id=turn.id or uuid4().hex, time=time, session=session, metadata=metadata)
 
 
 def document_of(turn: Turn) -> Document:
@@ -155,7 +158,7 @@ def turn_of(document: Document) -> Turn | None:
         return None
     if time.utcoffset() is None:
         return None
-    rest = {key: value for key, value in document.metadata.items() if key not in KEYS}
+    rest = FrozenDict({key: value for key, value in document.metadata.items() if key not in KEYS})
     role, session = document.metadata["role"], document.metadata["session"]
     return Turn(role, document.text, document.id, time, session, rest)
 
