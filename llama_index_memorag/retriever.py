@@ -190,9 +190,9 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
             if options.get("over") is not None:
                 raise InputError("Both 'index' and 'over' are given; expected one of them to be searched.")
             options["over"] = index
-        known = memorag is not None and bool(as_memorag(memorag).documents)
-        if nodes is None and docstore is None and known:
-            return cls(as_memorag(memorag), k, **options)
+        chosen = nodes is not None or docstore is not None
+        if not chosen and memorag is not None and as_memorag(memorag).documents:
+            return cls(memorag, k, **options)
         if nodes is None:
             held = docstore if docstore is not None else None if index is None else index.docstore
             nodes = [] if held is None else [one for one in held.docs.values() if one.get_content().strip()]
@@ -202,7 +202,13 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
                 "MemoRAG that has memorized a text. An index over a vector store that keeps the texts itself "
                 "has an empty docstore: give nodes=documents beside it."
             )
-        return cls.from_documents(nodes, k, memorag=memorag, **options)
+        if chosen:
+            return cls.from_documents(nodes, k, memorag=memorag, **options)
+        read = sources(listed(nodes, "nodes"))
+        retriever = cls(MemoRAG() if memorag is None else memorag, k, **options)
+        retriever.memorag.change(put=lambda there: None if there else read)  # another may have read meanwhile
+        retriever._know_objects(nodes)
+        return retriever
 
     @classmethod
     def from_persist_dir(

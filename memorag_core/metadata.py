@@ -140,8 +140,8 @@ def _json_frozen(value: Any, owner: str, path: str, levels: int) -> Any:
         for name, member in value.items():
             if not isinstance(name, str):
                 raise InputError(
-                    f"The metadata of {owner} have {_a(name)}, {name!r:.40}, for a name at {_shown(path)}; "
-                    "expected text, for JSON has no other names. Give str(name)."
+                    f"The metadata of {owner} have {_a(name)} for a name at {_shown(path)}; expected text, "
+                    "for JSON has no other names. Give str(name)."
                 )
             inner = f"{path}.{name}" if path else name
             members[str.__str__(name)] = _json_frozen(member, owner, inner, levels - 1)
@@ -178,10 +178,12 @@ def _thawed(value: Any, levels: int) -> Any:
 def _a(value: object) -> str:
     if value is None:
         return "None"
-    if isinstance(value, float):
-        return f"the number {value!r}"
-    if isinstance(value, int):
+    if isinstance(value, float) and not isfinite(value):
+        return f"the number {float.__float__(value)!r}"
+    if isinstance(value, int) and not -LARGEST < value < LARGEST:
         return "a number of more than 4,300 digits"
+    if isinstance(value, bytes | bytearray):
+        return "bytes"
     kind = type(value)
     package = kind.__module__.partition(".")[0]
     name = kind.__qualname__ if package in ("builtins", "__main__") else f"{package}.{kind.__qualname__}"

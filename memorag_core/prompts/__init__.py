@@ -18,6 +18,7 @@ from importlib import resources
 from typing import Any, cast
 
 from memorag_core.errors import InputError
+from memorag_core.metadata import FrozenDict
 from memorag_core.records import CLUE_KINDS, ClueKind
 
 GENERAL = "xx"
@@ -90,9 +91,8 @@ class PromptSet:
         for name in ("language", "reply", "summary_request"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name!r} of a prompt set is {getattr(self, name)!r}; expected text.")
-        object.__setattr__(
-            self, "tasks", dict(self.tasks)
-        )  # later changes of the caller's mapping stay outside
+        # Shared by all who ask; later changes of the caller's mapping stay outside.
+        object.__setattr__(self, "tasks", FrozenDict(self.tasks))
         _check_placeholder("context", self.context, "context")
         _check_placeholder("answer", self.answer, "evidence")
         _check_placeholder("answer", self.answer, "question")
