@@ -259,7 +259,8 @@ class MemoRAG:
 
     def table(self) -> tuple[DocumentRow, ...]:
         """The documents and where they lie in memory, in the order of reading; empty before there are any."""
-        return self._reader.rows(self._corpus) if self._corpus else ()
+        corpus = self._corpus  # once, for another may take its place at any moment
+        return self._reader.rows(corpus) if corpus else ()
 
     def clues(self, question: str, *, kinds: Sequence[ClueKind] | None = None) -> tuple[Clue, ...]:
         """What the memory recalls for a question: keys for retrieval, never evidence.
@@ -630,17 +631,20 @@ class MemoRAG:
     @property
     def documents(self) -> tuple[Document, ...]:
         """What was memorized, in the order of reading; empty before."""
-        return self._corpus.documents if self._corpus else ()
+        corpus = self._corpus
+        return corpus.documents if corpus else ()
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         """What can be found, in the order of the text; empty before anything is memorized."""
-        return self._corpus.index.chunks if self._corpus else ()
+        corpus = self._corpus
+        return corpus.index.chunks if corpus else ()
 
     @property
     def memory(self) -> Any:
         """The memory, an immutable value of the model's; None before anything is memorized."""
-        return self._corpus.memory if self._corpus else None
+        corpus = self._corpus
+        return corpus.memory if corpus else None
 
     @property
     def recalling(self) -> ClueSettings:
@@ -697,12 +701,13 @@ class MemoRAG:
             self._corpus = Corpus(stored.documents, memory, index, passages, changes)
 
     def _memorized(self) -> Corpus:
-        if self._corpus is None:
+        corpus = self._corpus
+        if corpus is None:
             raise NothingMemorizedError(
                 "Nothing has been memorized yet, so there is nothing to ask or to save. Call memorize(text) "
                 "first, or MemoRAG.load(path) for a text that was saved."
             )
-        return self._corpus
+        return corpus
 
     def _asked(self, kinds: Sequence[ClueKind] | None, settings: ClueSettings | None = None) -> ClueSettings:
         settings = settings or self.recalling

@@ -34,7 +34,7 @@ from memorag_core.conversation.followup import (
 )
 from memorag_core.conversation.newest import FoundTurn, Vectors, newest_first
 from memorag_core.conversation.turns import History, Turn, Turns, as_turn, check_text, document_of, placed
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.pipeline import MemoRAG
 from memorag_core.protocols import Embedder, Generate
 from memorag_core.records import Document, Evidence, Recall
@@ -353,12 +353,18 @@ class Conversation:
     def _recalled(self, question: str) -> Recall:
         if not self._own():
             return Recall(question)
-        return self._within_reach(self.rag.recall_clues([question])[0])
+        try:
+            return self._within_reach(self.rag.recall_clues([question])[0])
+        except NothingMemorizedError:  # all was forgotten meanwhile
+            return Recall(question)
 
     async def _arecalled(self, question: str) -> Recall:
         if not await asyncio.to_thread(self._own):
             return Recall(question)
-        return self._within_reach((await self.rag.arecall_clues([question]))[0])
+        try:
+            return self._within_reach((await self.rag.arecall_clues([question]))[0])
+        except NothingMemorizedError:
+            return Recall(question)
 
     def _within_reach(self, recalled: Recall) -> Recall:
         """Without clues that stand in what is out of reach; where the others come from is not known."""
@@ -383,18 +389,20 @@ class Conversation:
             besides: A text that is nothing new.
         """
         own = self._own()
-        settings = replace(self.rag.retrieval, budget=None, neighbours=0, order="rank")
         wanted = count
         while own:
-            there = len(self.rag.chunks)
-            wanted = min(wanted, there)
-            found = self.rag.find_evidence([recalled], k=wanted, settings=settings)[0].evidence
+            # As settings, and not as k, which would be refused where turns are forgotten meanwhile.
+            settings = replace(self.rag.retrieval, k=wanted, budget=None, neighbours=0, order="rank")
+            try:
+                found = self.rag.find_evidence([recalled], settings=settings)[0].evidence
+            except NothingMemorizedError:  # all were
+                break
             kept = [
                 one
                 for one in found
                 if one.chunk.document_id in own and one.chunk.text.strip().casefold() != besides
             ]
-            if len(kept) >= count or wanted == there:
+            if len(kept) >= count or len(found) < wanted or len(found) >= len(self.rag.chunks):
                 return [one for one in kept if one.hits][:count]
             wanted *= 4  # the others are of other sessions
         return []
@@ -433,7 +441,8 @@ class Conversation:
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts [N, E]; those of the same texts are kept."""
-        kept = {text: self._vectors[text] for text in texts if text in self._vectors}
+        known = self._vectors  # once, for another thread may begin anew at any moment
+        kept = {text: known[text] for text in texts if text in known}
         new = [text for text in dict.fromkeys(texts) if text not in kept]
         if new:
             embedder = cast(Embedder, self.rag.embedder)

@@ -272,3 +272,76 @@ def test_a_turn_keeps_its_own_id() -> None:
     conversation = Conversation(memory())
     (turn,) = conversation.extend([Turn("user", "Hello.", id="0")])
     assert (turn.id, json.dumps(turn.id)) == ("0", '"0"')
+
+
+def test_who_asks_while_all_is_forgotten_and_said_anew_gets_turns_or_none_and_no_error() -> None:
+    rag = memory(embedder=WordEmbedder())
+    done = Event()
+    wrong: list[BaseException] = []
+
+    def ask() -> None:
+        conversation = Conversation(rag)
+        while not done.is_set():
+            try:
+                assert len(conversation.recall("Which fact is true?", [], k=4)) <= 4
+                assert len(rag.documents) in (0, 6)
+                assert len(rag.table()) in (0, 6)
+                assert len(rag.chunks) in (0, 6)
+            except BaseException as error:  # whatever it is, it is wrong
+                wrong.append(error)
+                return
+
+    readers = [Thread(target=ask) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(40):
+            Conversation(rag).extend([("user", fact(number)) for number in range(6)])
+            assert Conversation(rag).forget_session() == 6
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join(60)
+    assert wrong == []
+
+
+class Vanishing(MemoRAG):
+    """Somebody forgets all turns but the first ones at the very moment when it is asked."""
+
+    at = ""
+    left: int | None = None
+
+    def _forget(self) -> None:
+        if self.left is not None:
+            self.delete([document.id for document in self.documents[self.left :]])
+            self.left = None
+
+    def recall_clues(self, *given: Any, **how: Any) -> Any:
+        if self.at == "the memory":
+            self._forget()
+        return super().recall_clues(*given, **how)
+
+    async def arecall_clues(self, *given: Any, **how: Any) -> Any:
+        if self.at == "the memory":
+            self._forget()
+        return await super().arecall_clues(*given, **how)
+
+    def find_evidence(self, *given: Any, **how: Any) -> Any:
+        if self.at == "the index":
+            self._forget()
+        return super().find_evidence(*given, **how)
+
+
+@pytest.mark.parametrize("left", [0, 2])
+@pytest.mark.parametrize("where", ["the memory", "the index"])
+async def test_turns_that_are_forgotten_while_they_are_looked_for_are_no_error(where: str, left: int) -> None:
+    for is_async in (False, True):
+        rag = Vanishing(SentenceModel(), progress=False)
+        conversation = Conversation(rag)
+        conversation.extend([("user", fact(number)) for number in range(6)])
+        rag.at, rag.left = where, left
+        how: Any = {"history": [], "k": 6}
+        asked = "Which fact is true?"
+        found = await conversation.arecall(asked, **how) if is_async else conversation.recall(asked, **how)
+        assert rag.left is None
+        assert {one.turn.text for one in found} == {fact(number) for number in range(left)}
