@@ -24,6 +24,9 @@ LARGEST = 10**4300
 """Whole numbers of more digits are read by no JSON reader of Python."""
 
 _PATH = 80  # characters of it that an error shows
+_PLAIN = (str, int, float, type(None))  # most of what there is, and quick to ask for; a Mapping is not
+_MAPPING = (dict, Mapping)
+_NESTED = (*_MAPPING, list, tuple)
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
@@ -72,6 +75,9 @@ class FrozenList(list[Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
+
+
+_LEFT = (*_PLAIN, FrozenDict, FrozenList)
 
 
 def json_frozen(metadata: object, owner: str) -> FrozenDict:
@@ -124,7 +130,7 @@ def _json_frozen(value: Any, owner: str, path: str, levels: int) -> Any:
         return int.__int__(value)
     if isinstance(value, float) and isfinite(value):
         return float.__float__(value)
-    if not isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, _NESTED):
         raise InputError(
             f"The metadata of {owner} hold {_a(value)} at {_shown(path)}; expected what JSON can hold, for a "
             "memory can be saved: text, finite numbers, booleans, None, and lists or mappings of them. "
@@ -135,7 +141,7 @@ def _json_frozen(value: Any, owner: str, path: str, levels: int) -> Any:
             f"The metadata of {owner} are nested in more than {DEEPEST} levels, or hold themselves, at "
             f"{_shown(path)}; expected a few levels. Keep what is needed of them."
         )
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPING):
         members: dict[str, Any] = {}
         for name, member in value.items():
             if not isinstance(name, str):
@@ -152,9 +158,9 @@ def _json_frozen(value: Any, owner: str, path: str, levels: int) -> Any:
 
 
 def _frozen(value: Any, levels: int) -> Any:
-    if isinstance(value, FrozenDict | FrozenList) or not levels:
+    if isinstance(value, _LEFT) or not levels:
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPING):
         return FrozenDict({name: _frozen(member, levels - 1) for name, member in value.items()})
     if type(value) is tuple:
         return tuple(_frozen(member, levels - 1) for member in value)
@@ -164,9 +170,9 @@ def _frozen(value: Any, levels: int) -> Any:
 
 
 def _thawed(value: Any, levels: int) -> Any:
-    if not levels:
+    if isinstance(value, _PLAIN) or not levels:
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPING):
         return {name: _thawed(member, levels - 1) for name, member in value.items()}
     if type(value) is tuple:
         return tuple(_thawed(member, levels - 1) for member in value)
