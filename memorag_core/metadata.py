@@ -13,17 +13,20 @@ from copy import deepcopy
 from dataclasses import is_dataclass
 from enum import Enum
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from memorag_core.errors import InputError
 
 DEEPEST = 100
 """Levels of lists and mappings in each other. Real metadata has a few; what holds itself has no end."""
 
+MOST = 1_000_000
+"""Values in all, also where the same list stands in many places: JSON writes it out in each."""
+
 LARGEST = 10**4300
 """Whole numbers of more digits are read by no JSON reader of Python."""
 
-_PATH = 80  # characters of it that an error shows
+_LONGEST = 80  # characters of a place that an error shows
 _PLAIN = (str, int, float, type(None))  # most of what there is, and quick to ask for; a Mapping is not
 _MAPPING = (dict, Mapping)
 _NESTED = (*_MAPPING, list, tuple)
@@ -65,7 +68,8 @@ class FrozenList(list[Any]):
 
     def copy(self) -> list[Any]:
         """A copy that can be changed, whatever is in it too."""
-        return [_thawed(value, DEEPEST) for value in self]
+        copied: list[Any] = _Copying(dict, list).copied(self)
+        return copied
 
     def __copy__(self) -> list[Any]:
         return self.copy()
@@ -75,9 +79,6 @@ class FrozenList(list[Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
-
-
-_LEFT = (*_PLAIN, FrozenDict, FrozenList)
 
 
 def json_frozen(metadata: object, owner: str) -> FrozenDict:
@@ -95,8 +96,8 @@ def json_frozen(metadata: object, owner: str) -> FrozenDict:
             f"The metadata of {owner} are {_a(metadata)}; expected a mapping, such as {{'page': 3}}. Leave "
             "them out where there are none."
         )
-    checked: FrozenDict = _json_frozen(metadata, owner, "", DEEPEST)
-    return checked
+    taken: FrozenDict = _Door(owner).taken(metadata)
+    return taken
 
 
 def frozen(value: Any) -> Any:
@@ -104,12 +105,13 @@ def frozen(value: Any) -> Any:
 
     Nothing of what was given is shared but what is neither a mapping nor a list, tuple or set.
     """
-    return _frozen(value, DEEPEST)
+    return _Copying(FrozenDict, FrozenList).copied(value)
 
 
 def thawed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of metadata, of documents, chunks or turns, that can be changed, whatever is in it too."""
-    return {name: _thawed(value, DEEPEST) for name, value in metadata.items()}
+    copied: dict[str, Any] = _Copying(dict, list).copied(metadata)
+    return copied
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -121,64 +123,84 @@ def _saved(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True)
 
 
-def _json_frozen(value: Any, owner: str, path: str, levels: int) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)  # of a subclass, such as an enumeration of texts, the text alone
-    if isinstance(value, int) and -LARGEST < value < LARGEST:
-        return int.__int__(value)
-    if isinstance(value, float) and isfinite(value):
-        return float.__float__(value)
-    if not isinstance(value, _NESTED):
+_Path: TypeAlias = tuple[Any, str | int] | None
+"""A place: the one that it is in, and its name or number there; None at the top."""
+
+
+class _Door:
+    """Takes in what JSON can hold."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._left = MOST
+
+    def taken(self, value: Any, path: _Path = None, levels: int = DEEPEST) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str.__str__(value)  # of a subclass, such as an enumeration of texts, the text alone
+        if isinstance(value, int) and -LARGEST < value < LARGEST:
+            return int.__int__(value)
+        if isinstance(value, float) and isfinite(value):
+            return float.__float__(value)
+        if not isinstance(value, _NESTED):
+            raise InputError(
+                f"The metadata of {self._owner} hold {_a(value)} at {_shown(path)}; expected what JSON can "
+                "hold, for a memory can be saved: text, finite numbers, booleans, None, and lists or "
+                f"mappings of them. {_remedy(value)}"
+            )
+        self._left -= len(value)
+        if not levels or self._left < 0:
+            raise InputError(
+                f"The metadata of {self._owner} have more than {DEEPEST} levels or {MOST:,} values, or hold "
+                f"themselves, at {_shown(path)}; expected a few. Keep what is needed of them."
+            )
+        if isinstance(value, _MAPPING):
+            return FrozenDict(
+                {
+                    self._name(name, path): self.taken(member, (path, name), levels - 1)
+                    for name, member in value.items()
+                }
+            )
+        return FrozenList([self.taken(one, (path, at), levels - 1) for at, one in enumerate(value)])
+
+    def _name(self, name: object, path: _Path) -> str:
+        if isinstance(name, str):
+            return str.__str__(name)
         raise InputError(
-            f"The metadata of {owner} hold {_a(value)} at {_shown(path)}; expected what JSON can hold, for a "
-            "memory can be saved: text, finite numbers, booleans, None, and lists or mappings of them. "
-            f"{_remedy(value)}"
+            f"The metadata of {self._owner} have {_a(name)} for a name at {_shown(path)}; expected text, for "
+            "JSON has no other names. Give str(name)."
         )
-    if not levels:
-        raise InputError(
-            f"The metadata of {owner} are nested in more than {DEEPEST} levels, or hold themselves, at "
-            f"{_shown(path)}; expected a few levels. Keep what is needed of them."
-        )
-    if isinstance(value, _MAPPING):
-        members: dict[str, Any] = {}
-        for name, member in value.items():
-            if not isinstance(name, str):
-                raise InputError(
-                    f"The metadata of {owner} have {_a(name)} for a name at {_shown(path)}; expected text, "
-                    "for JSON has no other names. Give str(name)."
-                )
-            inner = f"{path}.{name}" if path else name
-            members[str.__str__(name)] = _json_frozen(member, owner, inner, levels - 1)
-        return FrozenDict(members)
-    return FrozenList(
-        [_json_frozen(member, owner, f"{path}[{at}]", levels - 1) for at, member in enumerate(value)]
-    )
 
 
-def _frozen(value: Any, levels: int) -> Any:
-    if isinstance(value, _LEFT) or not levels:
-        return value
-    if isinstance(value, _MAPPING):
-        return FrozenDict({name: _frozen(member, levels - 1) for name, member in value.items()})
-    if type(value) is tuple:
-        return tuple(_frozen(member, levels - 1) for member in value)
-    if isinstance(value, list):
-        return FrozenList([_frozen(member, levels - 1) for member in value])
-    return set(value) if type(value) is set else value
+class _Copying:
+    """Copies mappings, lists, tuples and sets; what holds itself stays as it is where it does."""
 
+    def __init__(self, mapping: type[dict[Any, Any]], sequence: type[list[Any]]) -> None:
+        self._mapping, self._sequence = mapping, sequence
+        self._known: dict[int, tuple[Any, Any]] = {}  # with what was copied, so that its id stays its own
 
-def _thawed(value: Any, levels: int) -> Any:
-    if isinstance(value, _PLAIN) or not levels:
-        return value
-    if isinstance(value, _MAPPING):
-        return {name: _thawed(member, levels - 1) for name, member in value.items()}
-    if type(value) is tuple:
-        return tuple(_thawed(member, levels - 1) for member in value)
-    if isinstance(value, list):
-        return [_thawed(member, levels - 1) for member in value]
-    return set(value) if type(value) is set else value
+    def copied(self, value: Any, levels: int = DEEPEST) -> Any:
+        if isinstance(value, _PLAIN) or not levels:
+            return value
+        if isinstance(value, FrozenDict | FrozenList) and type(value) in (self._mapping, self._sequence):
+            return value
+        if not isinstance(value, _NESTED):
+            return set(value) if type(value) is set else value
+        if id(value) in self._known:
+            return self._known[id(value)][1]
+        self._known[id(value)] = value, value
+        copied: Any
+        if isinstance(value, _MAPPING):
+            copied = self._mapping({name: self.copied(one, levels - 1) for name, one in value.items()})
+        elif isinstance(value, list):
+            copied = self._sequence([self.copied(one, levels - 1) for one in value])
+        elif type(value) is tuple:
+            copied = tuple([self.copied(one, levels - 1) for one in value])
+        else:
+            copied = value
+        self._known[id(value)] = value, copied
+        return copied
 
 
 def _a(value: object) -> str:
@@ -196,8 +218,13 @@ def _a(value: object) -> str:
     return f"an {name}" if name[0] in "aeiouAEIO" else f"a {name}"
 
 
-def _shown(path: str) -> str:
-    return repr(path if len(path) <= _PATH else f"{path[: _PATH - 3]}...") if path else "the top"
+def _shown(path: _Path) -> str:
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    text = "".join(reversed(steps)).removeprefix(".")
+    return repr(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...") if text else "the top"
 
 
 def _remedy(value: object) -> str:

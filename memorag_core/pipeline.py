@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from threading import Lock
+from threading import RLock
 from typing import Any, Literal, NoReturn, Self, SupportsIndex, Unpack
 
 from memorag_core.answer import answer_from_evidence, draft_answer
@@ -23,7 +23,7 @@ from memorag_core.asks import checked_asks
 from memorag_core.choices import Choices, memory_model, names_model, saved_changes, to_save, with_saved
 from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
 from memorag_core.corpus import Change, Corpus, DocumentRow, Gone, Order, Put, Reader, Reading
-from memorag_core.errors import NothingMemorizedError
+from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
 from memorag_core.prompts import load_prompts
@@ -152,7 +152,7 @@ class MemoRAG:
         self._reader = Reader(
             self.model, self._maker, chunks or ChunkSettings(), order or "given", progress, splitter
         )
-        self._reading = Lock()
+        self._reading = RLock()
         self._corpus: Corpus | None = None
         self._store: Writer | None = None
 
@@ -168,7 +168,7 @@ class MemoRAG:
         Raises:
             InputError: No text in it, a document id that is in use, or metadata that JSON cannot hold.
         """
-        with self._reading:
+        with self._alone():
             self._place(self._reader.added(self._corpus, text_or_documents))
         return self
 
@@ -184,7 +184,7 @@ class MemoRAG:
                 metadata that JSON cannot hold.
             NothingMemorizedError: There is nothing to update.
         """
-        with self._reading:
+        with self._alone():
             self._place(self._reader.updated(self._memorized(), documents))
         return self
 
@@ -209,7 +209,7 @@ class MemoRAG:
             InputError: No id, or one that is not there.
             NothingMemorizedError: There is nothing to delete.
         """
-        with self._reading:
+        with self._alone():
             self._place(self._reader.without(self._memorized(), ids))
         return self
 
@@ -225,17 +225,17 @@ class MemoRAG:
             delete: Ids of documents to forget. What is put with one of them takes its place.
 
         Either may be a function from the documents that are there to such a value, or to None: nobody changes
-        them between that look and the change. It must not change the memory itself, for it would wait for its
-        own end.
+        them between that look and the change. It must not change the memory itself.
 
         Returns:
             The ids of what was put, in its order, and of what was forgotten.
 
         Raises:
-            InputError: Documents as ``upsert`` refuses them, or an id to forget that is not there.
+            InputError: Documents as ``upsert`` refuses them, an id to forget that is not there, or a change
+                within this one.
             NothingMemorizedError: An id to forget, and there is no document at all.
         """
-        with self._reading:
+        with self._alone():
             edit = self._reader.edit(self._corpus, put=put, delete=delete)
             corpus = self._reader.edited(self._corpus, edit)
             if corpus is not self._corpus:
@@ -655,6 +655,19 @@ class MemoRAG:
     def retrieval(self) -> RetrievalSettings:
         """How many results a question gets, and how rankings are joined."""
         return self._retrieving
+
+    def _alone(self) -> Any:
+        """The lock with which one thread at a time changes the memory; it would wait for itself for ever.
+
+        Raises:
+            InputError: Whom this thread asks during a change, such as an embedder, wants to change it too.
+        """
+        if self._reading._is_owned():  # type: ignore[attr-defined]  # threading.Condition asks it the same
+            raise InputError(
+                "A change of the memory was begun within another one, by the same thread; expected one at a "
+                "time. A function that is given to change() says what to put and what to delete."
+            )
+        return self._reading
 
     def _place(self, corpus: Corpus | None) -> None:
         """Make a corpus the one that is asked; where a store is open, it is saved first."""

@@ -118,7 +118,8 @@ def placed(turn: Turn, session: str, after: datetime | None) -> Turn:
             f"A turn is of the session {turn.session!r}; expected {session!r}. Add it to "
             f"Conversation(rag, {turn.session!r})."
         )
-    taken = [key for key in KEYS if key in turn.metadata]
+    metadata = json_frozen(turn.metadata, f"a turn of the {turn.role}")
+    taken = [key for key in KEYS if key in metadata]
     if taken:
         raise InputError(
             f"The metadata of a turn has the names {', '.join(taken)}, which are the turn's own. Give them "
@@ -138,7 +139,6 @@ def placed(turn: Turn, session: str, after: datetime | None) -> Turn:
             f"A turn is of {time.isoformat()}, and the one before it of {after.isoformat()}; expected turns "
             "in the order in which they were said. Add older ones to a session of their own."
         )
-    metadata = json_frozen(turn.metadata, f"a turn of the {turn.role}")
     return replace(turn, id=turn.id or uuid4().hex, time=time, session=session, metadata=metadata)
 
 

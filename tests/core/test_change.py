@@ -345,3 +345,21 @@ async def test_turns_that_are_forgotten_while_they_are_looked_for_are_no_error(w
         found = await conversation.arecall(asked, **how) if is_async else conversation.recall(asked, **how)
         assert rag.left is None
         assert {one.turn.text for one in found} == {fact(number) for number in range(left)}
+
+
+def test_a_change_within_a_change_is_refused_and_nothing_hangs() -> None:
+    rag = memory().memorize(["One.", "Two."])
+    before = rag.documents
+    inner: list[Any] = [
+        lambda: rag.memorize("x"),
+        lambda: rag.update(Document("x", id="0")),
+        lambda: rag.upsert("x"),  # type: ignore[arg-type]
+        lambda: rag.delete("0"),
+        lambda: rag.change(put="x"),
+    ]
+    for change in inner:
+        (said,) = at_once([partial(rag.change, put=lambda _, change=change: change())])
+        assert "within another one" in str(said)
+        assert rag.documents is before
+    rag.memorize("Three.")
+    assert len(rag.documents) == 3

@@ -148,7 +148,10 @@ def test_values_are_before_a_save_what_they_are_after_it(value: Any, kept: Any, 
 
 
 LOOP: list[Any] = []
-LOOP.append(LOOP)
+LOOP += [LOOP, LOOP]
+WIDE: list[Any] = [0]
+for _ in range(50):
+    WIDE = [WIDE, WIDE]  # one list in 2**50 places
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ LOOP.append(LOOP)
         ({1: 2}, r"an int for a name at 'a\[1\]\.b'.* str\(name\)"),
         ({LARGEST: 2}, "4,300 digits for a name"),
         ({None: 2}, "None for a name"),
-        (LOOP, f"more than {DEEPEST} levels, or hold themselves"),
+        (LOOP, f"more than {DEEPEST} levels .* or hold themselves"),
     ],
     ids=map(str, range(26)),
 )
@@ -196,6 +199,16 @@ def test_what_json_cannot_hold_is_refused_before_anything_is_read(value: Any, sa
     conversation = Conversation(rag)
     with pytest.raises(InputError, match=f"(?s)metadata of a turn of the user .*{said}"):
         conversation.extend([Turn("user", "Text.", metadata={"a": [0, {"b": value}]})])
+
+
+def test_a_list_that_stands_in_more_places_than_json_can_write_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("memorag_core.metadata.MOST", 10_000)
+    assert json_frozen({"a": [0] * 9_999}, "document 'a'")["a"] == [0] * 9_999
+    for value in (WIDE, [0] * 10_000):
+        with pytest.raises(InputError, match=r"document 'a' have more than .* 10,000 values"):
+            json_frozen({"a": value}, "document 'a'")
 
 
 @pytest.mark.parametrize("value", [np.array([1, 2]), float("nan"), object()], ids=["array", "nan", "object"])
@@ -229,7 +242,7 @@ def test_a_true_is_no_one_and_an_edit_from_one_to_the_other_is_saved(tmp_path: P
 
 def test_whatever_a_retriever_of_the_users_own_gives_is_taken_and_copied() -> None:
     at, tags = datetime.datetime(2026, 1, 1), ["a"]
-    kept = frozen({"at": at, 1: {2}, "tags": tags, "pair": (tags, 1), "loop": LOOP})
+    kept = frozen({"at": at, 1: {2}, "tags": tags, "pair": (tags, 1), "loop": LOOP, "wide": WIDE})
     tags.append("b")
     assert (kept["at"], kept[1], kept["tags"], kept["pair"]) == (at, {2}, ["a"], (["a"], 1))
     plain = thawed(kept)
