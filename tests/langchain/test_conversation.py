@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_memorag import MemoRAGRetriever
 from langchain_memorag.conversation import MESSAGE, MemoRAGChatHistory, conversation_retriever
 from memorag_core import Conversation, InputError, MemoRAG, MemoRAGError
+from tests.core.at_once import THREADS, at_once
 from tests.core.doubles import SentenceModel
 from tests.core.test_conversation import SAID, GatedModel, ReadingModel
 
@@ -132,6 +134,19 @@ def test_a_message_that_cannot_be_read_leaves_the_history_as_it_was(
     with pytest.raises((InputError, RuntimeError), match=message):
         history.add_messages(wrong)
     assert history.messages == before
+
+
+def test_messages_that_are_added_at_once_are_all_in_the_history() -> None:
+    rag = MemoRAG(SentenceModel(), progress=False)
+
+    def add(number: int) -> None:
+        history = MemoRAGChatHistory.of_sessions(rag)("anna")  # of its own, as each request of a server has
+        history.add_messages([HumanMessage(f"Question {number}?"), AIMessage(f"Answer {number}.")])
+
+    assert at_once([partial(add, number) for number in range(THREADS)]) == [None] * THREADS
+    said = [message.text for message in MemoRAGChatHistory.of_sessions(rag)("anna").messages]
+    assert sorted(said[::2]) == [f"Question {number}?" for number in range(THREADS)]
+    assert said[1::2] == [text.replace("Question", "Answer").replace("?", ".") for text in said[::2]]
 
 
 def test_a_history_on_a_store_is_there_again(tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ def short_memory(block: MemoRAGMemoryBlock, session: str = "anna", limit: int = 
 # The block
 
 
+async def test_messages_that_are_put_at_once_are_all_remembered() -> None:
+    memorag = MemoRAG(SentenceModel(), progress=False)
+    blocks = [MemoRAGMemoryBlock(memorag=memorag) for _ in range(8)]
+    await asyncio.gather(
+        *(block.aput([ChatMessage(f"Fact {number}.")]) for number, block in enumerate(blocks))
+    )
+    turns = blocks[0].conversation().turns()
+    assert sorted(turn.text for turn in turns) == [f"Fact {number}." for number in range(8)]
+    assert len({turn.id for turn in turns}) == 8
+
+
 async def test_messages_are_read_together_and_what_bears_on_the_last_one_comes_back(
     block: MemoRAGMemoryBlock,
 ) -> None:
