@@ -58,6 +58,15 @@ def test_what_is_added_at_once_is_all_there_and_each_has_an_id_of_its_own(way: s
     assert {*held(rag).values()} > {fact(f"{one}-{two}") for one in range(THREADS) for two in range(EACH)}
 
 
+def test_what_is_added_at_once_to_an_open_store_is_all_in_it(tmp_path: Path) -> None:
+    with MemoRAG.open(tmp_path / "store", SentenceModel(), progress=False) as rag:
+        given = at_once([partial(rag.change, put=[fact(number)]) for number in range(THREADS)])
+        ids = [one.put[0] for one in given]
+    stored = load_store(tmp_path / "store", SentenceModel().fingerprint).documents
+    assert {one.id: one.text for one in stored} == {name: fact(n) for n, name in enumerate(ids)}
+    assert sorted(ids) == [str(number) for number in range(THREADS)]
+
+
 async def test_tasks_that_add_turns_at_once_lose_none() -> None:
     rag = memory()
     said = await asyncio.gather(*(Conversation(rag).aadd("user", fact(n)) for n in range(THREADS)))
