@@ -204,8 +204,7 @@ class Writer:
     def save(self, corpus: StoredCorpus) -> None:
         """Write a corpus, as ``save_store`` does; what another writer put there meanwhile is not replaced."""
         self._expect_open()
-        with _told(self._place), self._place.writing():
-            self._expect_own_state()
+        with _told(self._place), self._own_state(), self._place.writing():
             before = self._manifest
             if before is not None and not same_identity(before.fingerprint, corpus.fingerprint):
                 before = None  # nothing of it can be shared
@@ -221,8 +220,7 @@ class Writer:
     def compact(self) -> None:
         """Fold the segments, as ``compact`` does."""
         self._expect_open()
-        with _told(self._place), self._place.writing():
-            self._expect_own_state()
+        with _told(self._place), self._own_state(), self._place.writing():
             before = self._manifest or manifest_of(self._place)
             files: dict[Part, tuple[StoredFile, ...]] = {}
             new: list[StoredFile] = []
@@ -243,11 +241,13 @@ class Writer:
         self._state, self._manifest, self._tried = state, manifest, None
         self._sure = frozenset(file.name for file in manifest.all_files) if manifest else frozenset()
 
-    def _expect_own_state(self) -> None:
-        """Refuse to go on from a state that this writer does not know."""
+    @contextmanager
+    def _own_state(self) -> Iterator[None]:
+        """Refuse to go on from a state that this writer does not know, before anything is written there."""
         if self._tried is not None and self._place.state() == self._tried:  # it was in place all the same
             self._adopt(self._tried)
         self._place.expect(self._state)
+        yield
 
     def _known(self, state: bytes | None) -> Manifest | None:
         return None if state is None else expect_known(state, f"{self._place}/{MANIFEST}")
