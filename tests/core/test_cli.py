@@ -210,3 +210,27 @@ def test_a_plan_that_cannot_be_made_is_one_line_on_stderr_and_status_2(
     assert shown.out == ""
     assert shown.err.count("\n") == 1
     assert message in shown.err
+
+
+def test_a_save_that_would_lose_documents_is_refused_unless_it_is_wanted(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ask", str(file), WHO, "--save", str(tmp_path / "store")]
+    assert main(command) == main(command) == 0  # run again
+    file.write_text("Another text. It is as short.", encoding="utf-8")
+    assert main(command) == 2
+    assert "overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    (saved,) = _Small.load(tmp_path / "store").documents
+    assert saved.text == "Another text. It is as short."
+
+
+@pytest.mark.parametrize("option", ["--save", "--load", "FILE"])
+def test_a_blank_path_is_refused_before_anything_is_read(
+    option: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ask", "" if option == "FILE" else str(file), WHO]
+    assert main(command if option == "FILE" else [*command, option, ""]) == 2
+    shown = capsys.readouterr()
+    assert "expected the name of a file or folder" in shown.err
+    assert shown.out == ""
