@@ -623,10 +623,15 @@ class MemoRAG:
         return self._retrieving
 
     def _place(self, corpus: Corpus | None) -> None:
-        """Make a corpus the one that is asked; where a store is open, it is saved first."""
-        if self._store is not None:
-            self._store.save(self._stored(corpus))
-        self._corpus = corpus
+        """Make a corpus the one that is asked; where a store is open, once that holds it and not before."""
+
+        def placed() -> None:
+            self._corpus = corpus
+
+        if self._store is None:
+            placed()
+        else:
+            self._store.save(self._stored(corpus), placed)
 
     def _stored(self, corpus: Corpus | None) -> StoredCorpus:
         """A corpus as the store takes it; None for one without documents."""

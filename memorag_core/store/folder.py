@@ -7,6 +7,7 @@ what the files hold.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import shutil
@@ -29,6 +30,8 @@ from memorag_core.store.layout import (
     StoredFile,
 )
 from memorag_core.store.manifest import parse_manifest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +122,18 @@ class LocalFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Room for what is being written; afterwards what the manifest in place does not name is gone."""
+        """Room for what is being written; afterwards what the manifest in place does not name is gone.
+
+        What cannot be removed then stays till next time: by then the store has changed, or has not.
+        """
         try:
             shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
-            (self.path / UNFINISHED).mkdir()
+            (self.path / UNFINISHED).mkdir(exist_ok=True)  # it is there where the disk keeps it
             yield
         finally:
             shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
-            self.remove_unnamed()
+            with suppress(OSError):
+                self.remove_unnamed()
 
     def put(self, part: Part, write: Callable[[Path], None]) -> StoredFile:
         """Let a file be written, and give it the name of its content."""
@@ -142,13 +149,26 @@ class LocalFolder:
         return StoredFile(name, size, digest)
 
     def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile]) -> None:
-        """Put a manifest in place: the moment in which the store changes. The new files lie there already."""
+        """Put a manifest in place: the moment in which the store changes. The new files lie there already.
+
+        Raises:
+            OSError: the disk refused; the manifest before is in place. Where it does not confirm the new one,
+                that is in place all the same, and a warning is logged.
+        """
         unfinished = self.path / UNFINISHED / MANIFEST
         unfinished.write_bytes(manifest_bytes)
         _sync_file(unfinished)
         sync_folder(self.path)
         os.replace(unfinished, self.path / MANIFEST)
-        sync_folder(self.path)
+        try:
+            sync_folder(self.path)
+        except OSError as error:
+            logger.warning(
+                "'%s' was saved, but the disk did not confirm it (%s): a power loss now may leave the state "
+                "before.",
+                self.path,
+                error,
+            )
 
     def keep(self, manifest_bytes: bytes) -> None:
         """Note that a state was read; nothing is to be done here."""

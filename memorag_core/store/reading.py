@@ -15,6 +15,7 @@ import numpy as np
 
 from memorag_core.errors import StoreError
 from memorag_core.protocols import FloatMatrix
+from memorag_core.store.advice import advice
 from memorag_core.store.jsontext import parse
 from memorag_core.store.layout import (
     MANIFEST,
@@ -122,7 +123,7 @@ def _rows(files: Sequence[StoredFile], paths: Mapping[str, Path]) -> Iterator[tu
                     yield parse(line, path), path
                     done += 1
         except OSError as error:  # removed since it was checked
-            raise StoreError(f"'{path}' cannot be read: {error}. {REMEDY}") from error
+            raise StoreError(f"'{path}' cannot be read: {error}. {advice(error)}") from error
         if file.rows != (before, done):
             raise StoreError(
                 f"'{path}' has the rows {before} to {done}, and the manifest says {file.rows}. {REMEDY}"

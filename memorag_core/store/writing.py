@@ -5,6 +5,7 @@ In: ``StoredCorpus``, a folder or an address. Out: the state after, or, if anyth
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 from memorag_core import __version__
 from memorag_core.errors import InputError, StoreError
+from memorag_core.store.advice import advice
 from memorag_core.store.layout import (
     ENCODINGS,
     VECTORS,
@@ -31,6 +33,8 @@ from memorag_core.store.reading import manifest_of, read_state
 from memorag_core.store.rows import chunk_rows, document_rows
 from memorag_core.store.segments import Intact, Kept, keep_rows, keep_tensors
 from memorag_core.store.tensors import Stored, as_stored, read_raw, write_tensors
+
+logger = logging.getLogger(__name__)
 
 
 def save_store(
@@ -121,9 +125,12 @@ class Writer:
 
     def close(self) -> None:
         """Give the right back; a second time does nothing."""
-        if self._release is not None:
-            self._release()
-        self._release = None
+        release, self._release = self._release, None
+        if release is not None:
+            try:
+                release()
+            except OSError as error:  # it ends with the process; what was changed is changed
+                logger.warning("The lock of '%s' could not be given back: %s", self._place, error)
 
     @property
     def closed(self) -> bool:
@@ -145,8 +152,15 @@ class Writer:
         self._sure = frozenset(file.name for file in manifest.all_files)
         return corpus
 
-    def save(self, corpus: StoredCorpus) -> None:
-        """Write a corpus, as ``save_store`` does."""
+    def save(self, corpus: StoredCorpus, placed: Callable[[], None] = lambda: None) -> None:
+        """Write a corpus, as ``save_store`` does.
+
+        Args:
+            corpus: what to write.
+            placed: called once the store holds it, whatever is raised then (an interrupt may come at any
+                moment); it must be good for being called twice. Where it was not called, the store is known,
+                or said, not to hold it.
+        """
         self._expect_open()
         with _told(self._place), self._place.writing():
             before = _usable(self._place, corpus.fingerprint)
@@ -157,8 +171,7 @@ class Writer:
                 return file.name in sure or place.has(file)
 
             manifest, new = _put_all(place, corpus, before, kv, intact)
-            place.publish(compose(manifest), new)
-        self._sure = frozenset(file.name for file in manifest.all_files)
+            self._publish(manifest, new, placed)
 
     def compact(self) -> None:
         """Fold the segments, as ``compact`` does."""
@@ -171,9 +184,44 @@ class Writer:
                 files[part] = _folded(self._place, part, segments)
                 new += [file for file in files[part] if file not in segments]
             manifest = replace(before, files=files)
-            self._place.publish(compose(manifest), new)
-            self._place.discard(manifest)
+            self._publish(manifest, new)
+            try:
+                self._place.discard(manifest)
+            except StoreError as error:
+                logger.warning("'%s' is compacted, and its old files still lie there: %s", self._place, error)
+
+    def _publish(
+        self, manifest: Manifest, new: Sequence[StoredFile], placed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Put a manifest in place, and tell of it by what is there afterwards, not by what was raised."""
+        state = compose(manifest)
+        try:
+            self._place.publish(state, new)
+            self._adopt(manifest)
+            placed()
+        except BaseException as error:
+            there = self._holds(state)
+            if there:
+                self._adopt(manifest)
+                placed()
+            if not isinstance(error, Exception) or there is False:
+                raise
+            if there is None:
+                raise StoreError(
+                    f"Whether '{self._place}' was changed is not known: {error} What lies there "
+                    "cannot be read either. Open or load it again, and look, before the change is made again."
+                ) from error
+            logger.warning("'%s' was saved, though what it lies on failed then: %s", self._place, error)
+
+    def _adopt(self, manifest: Manifest) -> None:
         self._sure = frozenset(file.name for file in manifest.all_files)
+
+    def _holds(self, state: bytes) -> bool | None:
+        """Whether a manifest is the one in place; None where that cannot be found out."""
+        try:
+            return self._place.exists() and self._place.manifest_bytes() == state
+        except StoreError:
+            return None
 
     def _expect_open(self) -> None:
         if self.closed:
@@ -305,5 +353,5 @@ def _told(place: Place) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"Could not save to '{place}': {error}. What was stored there before is unchanged. "
-            f"Free space or grant access, or save to another folder."
+            f"{advice(error)}"
         ) from error
