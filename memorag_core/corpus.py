@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from memorag_core.config import ChunkSettings, ClueSettings
@@ -20,6 +19,7 @@ from memorag_core.errors import InputError
 from memorag_core.gathering import Gathering
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
+from memorag_core.locking import cached_property
 from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
 from memorag_core.records import Chunk, Document, Recall
 from memorag_core.retrieval import EvidenceIndex, IndexMaker, text_encoder

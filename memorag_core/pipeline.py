@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from threading import Lock
 from typing import Any, Literal, NoReturn, Self, SupportsIndex, Unpack
 
 from memorag_core.answer import answer_from_evidence, draft_answer
@@ -26,6 +25,7 @@ from memorag_core.corpus import Corpus, DocumentRow, Order, Reader, Reading
 from memorag_core.errors import NothingMemorizedError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
+from memorag_core.locking import Lock
 from memorag_core.prompts import load_prompts
 from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, Splitter
 from memorag_core.records import (

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -36,6 +35,7 @@ from memorag_core.beacon.windows import Stream
 from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
 from memorag_core.local import Ids, LocalModel, Progress, check_rows
+from memorag_core.locking import cached_property
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.readtext import DocumentSpan
 from memorag_core.records import Ask, ClueKind

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from inspect import isawaitable
-from threading import Lock
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -36,6 +35,7 @@ from memorag_core.conversation.followup import (
 from memorag_core.conversation.newest import FoundTurn, Vectors, newest_first
 from memorag_core.conversation.turns import History, Turn, Turns, as_turn, check_text, document_of, placed
 from memorag_core.errors import InputError
+from memorag_core.locking import Lock
 from memorag_core.pipeline import MemoRAG
 from memorag_core.protocols import Embedder, Generate
 from memorag_core.records import Evidence, Recall

@@ -36,6 +36,8 @@ SHARED = frozenset(
         "attending",
         "grounding",
         "asks",
+        "locking",
+        "progress",
         "fitting",
         "splitting",
         "replies",
