@@ -26,6 +26,7 @@ from memorag_core.errors import NothingMemorizedError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
 from memorag_core.locking import Lock
+from memorag_core.packed import unpacking
 from memorag_core.prompts import load_prompts
 from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, Splitter
 from memorag_core.records import (
@@ -666,7 +667,8 @@ class MemoRAG:
         if stored.documents:
             kept = {name: (index.arrays, index.header) for name, index in stored.indexes.items()}
             index = self._maker.unpacked(stored.chunks, stored.vectors, kept)
-            memory = self.model.unpack(stored.tensors, stored.header)
+            with unpacking("The stored memory", "Restore the store from a copy, or memorize the text again."):
+                memory = self.model.unpack(stored.tensors, stored.header)
             passages = _stored_passages(stored)
             changes = saved_changes(stored.settings)
             self._corpus = Corpus(stored.documents, memory, index, passages, changes)

@@ -191,7 +191,7 @@ class LexicalIndex:
             StoreError: Another encoder, or arrays that make no index.
         """
         _check_encoder(encoder)
-        saved, given = dict(header.get("encoder") or {}), dict(encoder.fingerprint)
+        saved, given = header.get("encoder") or {}, dict(encoder.fingerprint)
         if saved != given:
             raise StoreError(
                 f"The lexical weights were made by {saved}, but the encoder is {given}: give that encoder, "

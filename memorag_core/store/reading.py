@@ -7,6 +7,7 @@ and holds no more than the files do.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any])
     paths = {file.name: place.fetch(file) for file in manifest.all_files}
     documents = tuple(parse_document(row, path) for row, path in _rows(manifest.files["documents"], paths))
     by_id = {document.id: document for document in documents}
+    _expect_once("document", [document.id for document in documents], place)
     chunks = tuple(parse_chunk(row, by_id, path) for row, path in _rows(manifest.files["chunks"], paths))
+    _expect_once("chunk", [chunk.id for chunk in chunks], place)
     vectors = None
     if "vectors" in manifest.files:
         vectors = _vectors(_tensors(manifest.files["vectors"], paths), len(chunks), place)
@@ -101,6 +104,12 @@ def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any])
         vectors=vectors,
         indexes=_indexes(manifest, paths),
     )
+
+
+def _expect_once(what: str, ids: Sequence[str], place: Place) -> None:
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
+        raise StoreError(f"'{place}' holds the {what} {twice!r:.80} more than once. {REMEDY}")
 
 
 def _indexes(manifest: Manifest, paths: Mapping[str, Path]) -> dict[str, StoredIndex]:

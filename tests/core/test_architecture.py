@@ -37,6 +37,7 @@ SHARED = frozenset(
         "grounding",
         "asks",
         "locking",
+        "packed",
         "progress",
         "fitting",
         "splitting",
