@@ -232,17 +232,19 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         """
         return cls(MemoRAG.load(persist_dir, model, embedder=embedder, reranker=reranker), k, **options)
 
-    def persist(self, persist_dir: str | PathLike[str]) -> None:
+    def persist(self, persist_dir: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write what was memorized, as a whole or not at all; where it was before, only what is new.
 
         Args:
             persist_dir: A folder of its own, or an address that fsspec knows ("s3://bucket/name").
+            overwrite: Write over any memory that lies there, whatever is lost; see ``MemoRAG.save``.
 
         Raises:
             NothingMemorizedError: There is nothing to write.
-            StoreError: The folder cannot be written, or holds something else.
+            StoreError: The folder cannot be written, holds something else, or a memory that another saved
+                meanwhile or that has what this one lacks.
         """
-        self.memorag.save(persist_dir)
+        self.memorag.save(persist_dir, overwrite=overwrite)
 
     def insert(self, document: BaseNode) -> None:
         """Read a document into memory, behind the others.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core import Answer, Document, InputError, MemoRAG, MemoRAGError, __version__
+from memorag_core.disk import taken
 from memorag_core.report import Explanation, format_report
 
 
@@ -74,6 +75,9 @@ def _add_ask(commands: Any) -> None:
     ask.add_argument("--load", metavar="DIR", help="a saved memory to start from; FILE is added if it is new")
     ask.add_argument(
         "--save", metavar="DIR", help="save the memory here; ask it again with: memorag ask DIR QUESTION"
+    )
+    ask.add_argument(
+        "--overwrite", action="store_true", help="let --save replace a memory with other documents"
     )
     ask.add_argument(
         "--explain",
@@ -212,14 +216,18 @@ def _ask(options: argparse.Namespace) -> None:
 
 def _memorag(options: argparse.Namespace) -> MemoRAG:
     progress = False if options.no_progress else None
-    folder = Path(options.file)
-    if options.load or folder.is_dir():
-        if options.load and folder.is_dir():
+    from memorag_core.store import place_of
+
+    given, added = options.load is not None, options.file == "-" or not taken(options.file, "FILE").is_dir()
+    if options.save is not None:
+        place_of(options.save)  # what cannot be one is said before anything is read
+    if given or not added:
+        if given and not added:
             raise InputError(
-                f"'{folder}' is a folder beside --load; expected a text file to add, or no --load."
+                f"'{options.file}' is a folder beside --load; expected a text file to add, or no --load."
             )
         memorag = MemoRAG.load(
-            options.load or folder,
+            options.load if given else options.file,
             options.model,
             ratio=options.ratio,
             device=options.device,
@@ -227,10 +235,10 @@ def _memorag(options: argparse.Namespace) -> MemoRAG:
         )
     else:
         memorag = MemoRAG(options.model, ratio=options.ratio, device=options.device, progress=progress)
-    if not folder.is_dir() and (document := _document(options.file)) not in memorag.documents:
+    if added and (document := _document(options.file)) not in memorag.documents:
         memorag.memorize(document)
-    if options.save:
-        memorag.save(options.save)
+    if options.save is not None:
+        memorag.save(options.save, overwrite=options.overwrite)
     return memorag
 
 
@@ -238,7 +246,8 @@ def _document(file: str) -> Document:
     try:
         if file == "-":
             return Document(sys.stdin.buffer.read().decode("utf-8-sig"), id="stdin")
-        return Document(Path(file).read_bytes().decode("utf-8-sig"), id=Path(file).name)
+        path = taken(file, "FILE")
+        return Document(path.read_bytes().decode("utf-8-sig"), id=Path(file).name)
     except UnicodeDecodeError as error:
         raise InputError(
             f"'{file}' is not text in UTF-8 (byte {error.start}); expected plain text. Convert it first, for "

@@ -56,10 +56,8 @@ from memorag_core.store import (
     Encoding,
     StoredCorpus,
     StoredIndex,
+    StoreReader,
     Writer,
-    load_store,
-    read_manifest,
-    save_store,
 )
 from memorag_core.watching import ClueStream, Heard
 
@@ -156,6 +154,7 @@ class MemoRAG:
         self._reading = Lock()
         self._corpus: Corpus | None = None
         self._store: Writer | None = None
+        self._states: dict[str, frozenset[str]] = {}  # by place: the states there that this came from
 
     def memorize(self, text_or_documents: str | Document | Sequence[str | Document]) -> Self:
         """Read a text or documents into memory, after what was memorized before.
@@ -479,10 +478,12 @@ class MemoRAG:
         kv: Encoding | None = None,
         wait: float = WAIT_SECONDS,
         cache: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write all that was memorized, as a whole or not at all; docs/format.md has the layout.
 
-        Where a memory of the same model was saved before, only what is new is written.
+        Where this memory was loaded from or saved before, only what is new is written, unless somebody else
+        saved there meanwhile. Over any other memory it is saved only if it has all the documents of that one.
 
         Args:
             path: A folder, or an address that fsspec knows ("s3://bucket/name").
@@ -490,14 +491,29 @@ class MemoRAG:
                 loss, which docs/format.md states. None as the last save did there, at first "float".
             wait: Seconds to wait for another process that writes there; 0 gives up at once.
             cache: Where files of remote stores are kept; None for the user's cache folder.
+            overwrite: Save over any memory that lies there, whatever is lost. What is no memory, or one that
+                cannot be read, is refused all the same.
 
         Raises:
             NothingMemorizedError: There is nothing to save.
-            InputError: An unknown ``kv``, or ``wait`` below 0.
-            StoreError: The folder cannot be written, is being written by another, or holds something else.
+            InputError: A path that names no place, an unknown ``kv``, or ``wait`` below 0.
+            StoreError: The folder cannot be written, is being written by another, holds something else, or a
+                memory that another saved meanwhile or that has what this one lacks.
             MissingExtraError: An address, and what reaches it is not installed.
         """
-        save_store(path, self._stored(self._memorized()), kv=kv, wait=wait, cache=cache)
+        self._memorized()  # before anything is made there
+        with Writer(path, kv=kv, wait=wait, cache=cache) as store:
+            stored = self._stored(self._memorized())  # now, for another thread may have saved a later one
+            known = self._states.get(store.place, frozenset())
+            if self._store is not None and self._store.place == store.place:
+                known |= self._store.state | self._store.tried
+            if not overwrite:
+                store.expect_nothing_lost(stored, known)
+            try:
+                store.save(stored)
+                known = store.state
+            finally:
+                self._states[store.place] = known | store.tried
 
     @classmethod
     def load(
@@ -527,9 +543,15 @@ class MemoRAG:
                 no ``entities``.
             MissingExtraError: An address, and what reaches it is not installed.
         """
-        saved = read_manifest(path).settings
-        rag = cls(model, **with_saved(choices, saved, names_model=names_model(model)))
-        rag._take(load_store(path, rag.model.fingerprint, cache=cache))
+        store = StoreReader(path, cache=cache)
+        while True:
+            saved = store.manifest.settings
+            rag = cls(model, **with_saved(choices, saved, names_model=names_model(model)))
+            stored = store.load(rag.model.fingerprint)
+            if {**stored.settings, "changes": None} == {**saved, "changes": None}:
+                break  # else another saved there meanwhile, with other settings
+        rag._take(stored)
+        rag._states[store.place] = frozenset({store.state})
         return rag
 
     @classmethod

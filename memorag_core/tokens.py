@@ -70,7 +70,8 @@ class Tokens:
             token = getattr(self, name)
             if token is not None and parsing.token_to_id(token) is None:
                 raise CheckpointError(
-                    f"memorag.json names the {name} {token!r}, which the tokenizer does not know."
+                    f"memorag-usage.json (or memorag.json) names the {name} {token!r}, which the tokenizer "
+                    "does not know. Name one of its tokens, or none."
                 )
         for name, value in (("_parsing", parsing), ("_plain", plain), ("_special", special)):
             object.__setattr__(self, name, value)
@@ -255,7 +256,7 @@ class Tokens:
         if not found:
             raise CheckpointError(
                 "The tokenizer's chat template does not render the turns of a conversation (user, "
-                "assistant, user) in order. Give memorag.json prompts with 'chat': false."
+                "assistant, user) in order. Give memorag-usage.json prompts with 'chat': false."
             )
         return opening, between, after
 

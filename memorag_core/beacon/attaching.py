@@ -22,6 +22,7 @@ from memorag_core.beacon.loading import build_model, fill_model
 from memorag_core.beacon.placing import chosen_dtype
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.windows import Stream
+from memorag_core.disk import taken
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 
 COPIED = (
@@ -82,7 +83,7 @@ def attach_fresh(
         UnsupportedModelError: an architecture that this package does not compute, or a model that has
             beacons already.
     """
-    target = Path(out).absolute()
+    target = taken(out, "out")
     _check_target(target)
     folder = locate(base)
     config = read_config(folder)

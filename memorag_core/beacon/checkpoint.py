@@ -24,7 +24,6 @@ from transformers import PreTrainedModel
 
 from memorag_core.beacon.finding import (
     CONFIG,
-    USAGE,
     WEIGHTS,
     locate,
     read_config,
@@ -36,7 +35,8 @@ from memorag_core.beacon.loading import build_model, fill_model, weight_bytes
 from memorag_core.beacon.placing import DeviceMap, chosen_device, chosen_dtype, mapped_device
 from memorag_core.beacon.quantized import Quantization, check_quantization, quantization_of
 from memorag_core.beacon.settings import BeaconSettings
-from memorag_core.beacon.usage import Usage
+from memorag_core.beacon.usage import Usage, usage_of
+from memorag_core.disk import taken
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.tokens import Tokens
 
@@ -50,7 +50,7 @@ class Checkpoint:
     Attributes:
         model: with beacons attached, for inference, on its device.
         settings: the beacon settings.
-        usage: what ``memorag.json`` says, or the defaults.
+        usage: what ``memorag-usage.json`` says, or the defaults.
         tokens: the tokenizer, or None where there is none.
         stop: ids that end a reply.
     """
@@ -112,7 +112,7 @@ def load_checkpoint(
             "'%s' has no beacon tensors: they start as copies of the base model's and have learned nothing.",
             folder,
         )
-    usage = Usage.from_mapping(read_json(folder / USAGE)) if (folder / USAGE).is_file() else Usage()
+    usage = usage_of(folder)
     tokens = Tokens.load(folder, line_token=usage.line_token, none_token=usage.none_token)
     return Checkpoint(model, settings, usage, tokens, _stop_ids(folder, config, tokens))
 
@@ -133,6 +133,7 @@ def save_checkpoint(
         dtype: what the weights are written in; None for the model's own.
 
     Raises:
+        InputError: a blank path.
         CheckpointError: the disk refused.
         UnsupportedModelError: the model holds codes instead of its weights.
     """
@@ -141,7 +142,7 @@ def save_checkpoint(
             f"The model's projections are in {quantization_of(model)}; the checkpoint format has weights in "
             "float32, bfloat16 or float16. Load it without quantize to save it."
         )
-    target = Path(folder)
+    target = taken(folder, "folder")
     kind = dtype or model.dtype
     config = {
         **{name: value for name, value in model.config.to_dict().items() if not name.startswith("_")},

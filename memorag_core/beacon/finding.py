@@ -18,14 +18,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from memorag_core.disk import taken
 from memorag_core.errors import CheckpointError, UnsupportedModelError
 
 CONFIG, WEIGHTS, INDEX, USAGE = (
     "config.json",
     "model.safetensors",
     "model.safetensors.index.json",
-    "memorag.json",
+    "memorag-usage.json",
 )
+OLD_USAGE = "memorag.json"
+"""What earlier releases called it, and what a saved memory's manifest is called."""
 
 _FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # the last three are tokenizers'
 _TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
@@ -53,9 +56,10 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint, fetched from the model hub where it is a name there.
 
     Raises:
+        InputError: a blank name.
         CheckpointError: there is no such folder, and the hub did not give it.
     """
-    path = Path(name_or_path)
+    path = taken(name_or_path, "The model")
     if path.is_dir():
         return path
     name = os.fspath(name_or_path)

@@ -119,7 +119,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
         self._cut = self._cuts[max(self._cuts)]
         if self.usage.pad_windows and tokens is not None and tokens.pad_id is None:
             raise InputError(
-                "memorag.json asks for filled windows, but the tokenizer has no pad token. Name one."
+                "memorag-usage.json asks for filled windows, but the tokenizer has no pad token. Name one."
             )
 
     @classmethod

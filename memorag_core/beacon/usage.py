@@ -1,20 +1,25 @@
-"""How a model wants to be used: the ``memorag.json`` beside a checkpoint's weights.
+"""How a model wants to be used: the ``memorag-usage.json`` beside a checkpoint's weights.
 
-In: the parsed file. Out: a frozen ``Usage``. Knows no tensors and no tokenizer.
+In: a folder, or the parsed file. Out: a frozen ``Usage``. Knows no tensors and no tokenizer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from memorag_core.asks import LONGEST_REPLY
+from memorag_core.beacon.finding import OLD_USAGE, USAGE, read_json
 from memorag_core.errors import CheckpointError, InputError
 from memorag_core.prompts import PromptSet
 from memorag_core.records import CLUE_KINDS, ClueKind
 
 FORMAT = 1
+
+_STORE = "memorag-store"
+"""What a saved memory's file of the old name says: it lies there, and tells nothing of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +86,44 @@ class Usage:
         return self.max_new_tokens.get(kind, LONGEST_REPLY[kind])
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Usage:
-        """Read a parsed ``memorag.json``.
+    def from_mapping(cls, mapping: Mapping[str, Any], name: str = USAGE) -> Usage:
+        """Read a parsed ``memorag-usage.json``; errors call it by ``name``.
 
         Raises:
             CheckpointError: it is of another format, or an entry is unknown or cannot be used.
         """
         if mapping.get("format") != FORMAT:
             raise CheckpointError(
-                f"memorag.json says format {mapping.get('format')!r}; this release reads format {FORMAT}. "
+                f"{name} says format {mapping.get('format')!r}; this release reads format {FORMAT}. "
                 "Update memorag-adapters, or get the model anew."
             )
         entries = {name: value for name, value in mapping.items() if name != "format"}
         unknown = [name for name in entries if name not in cls.__slots__]
         if unknown:
             raise CheckpointError(
-                f"memorag.json has the entries {unknown}; known are {sorted(cls.__slots__)}. Take the "
-                "others out."
+                f"{name} has the entries {unknown}; known are {sorted(cls.__slots__)}. Take the others out."
             )
         try:
             if entries.get("prompts") is not None:
                 entries["prompts"] = PromptSet.from_mapping(entries["prompts"])
             return cls(**entries)
         except (InputError, TypeError) as error:
-            raise CheckpointError(f"memorag.json cannot be used: {error}") from error
+            raise CheckpointError(f"{name} cannot be used: {error}") from error
+
+
+def usage_of(folder: Path) -> Usage:
+    """What a checkpoint's folder says, under the name of today or that of earlier releases.
+
+    Raises:
+        CheckpointError: the file is damaged, of another format, or cannot be used.
+    """
+    if (folder / USAGE).is_file():
+        return Usage.from_mapping(read_json(folder / USAGE))
+    if (folder / OLD_USAGE).is_file():
+        found = read_json(folder / OLD_USAGE)
+        if found.get("format") != _STORE:
+            return Usage.from_mapping(found, OLD_USAGE)
+    return Usage()
 
 
 def _whole(value: object, least: int) -> bool:

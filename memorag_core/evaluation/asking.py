@@ -19,6 +19,7 @@ from memorag_core.beacon import BeaconModel
 from memorag_core.beacon.usage import Usage
 from memorag_core.clues import recall
 from memorag_core.config import ClueSettings
+from memorag_core.disk import taken
 from memorag_core.errors import InputError
 from memorag_core.evaluation.emptied import MemoryState, emptied_memory
 from memorag_core.evaluation.suites import Suite
@@ -41,7 +42,7 @@ class ClueFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self._path = path = None if path is None else taken(path, "The file of clues")
         self._kept: dict[tuple[str, str], tuple[Clue, ...]] = {}
         if path is not None and path.exists():
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

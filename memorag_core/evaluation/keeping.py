@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from memorag_core.disk import taken
 from memorag_core.errors import InputError
 from memorag_core.protocols import Embedder
 
@@ -54,7 +55,7 @@ class KeptEmbedder:
     def __init__(self, embedder: Embedder, folder: Path | None) -> None:
         self.fingerprint: Mapping[str, Any] = getattr(embedder, "fingerprint", {})
         self._embedder = embedder
-        self._folder = None if folder is None else folder / _key(embedder)
+        self._folder = None if folder is None else taken(folder, "folder") / _key(embedder)
         self._known: dict[Role, dict[bytes, npt.NDArray[np.float32]]] = {"passage": {}, "query": {}}
         self._new: dict[Role, list[bytes]] = {"passage": [], "query": []}
         for role, known in self._known.items():

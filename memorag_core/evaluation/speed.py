@@ -102,7 +102,7 @@ def reading_floor(model: BeaconModel, tokens: int) -> Run:
     """The products and the attention of reading so many tokens, in parts where the capacity asks for them.
 
     Args:
-        model: Its own weights are used. A capacity must be the one that its ``memorag.json`` states.
+        model: Its own weights are used. A capacity must be the one that its ``memorag-usage.json`` states.
         tokens: Of the text, what fills its last window included.
     """
     batches = [(rows, list(steps(stream, length))) for rows, stream, length in _batches(model, tokens)]

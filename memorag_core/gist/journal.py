@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from memorag_core.disk import lock_file, make_folder, sync_folder, taken
 from memorag_core.errors import StoreError
 
 FORMAT = "memorag-gists"
@@ -35,7 +34,12 @@ class Journal:
     """A file of finished gists, and a lock file beside it. Nothing is opened before the first call."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        """Take the place.
+
+        Raises:
+            InputError: a blank path.
+        """
+        self.path = taken(path, "journal")
 
     def read(self) -> dict[str, str]:
         """All gists by key, the first of each; makes the file where there is none.
@@ -51,8 +55,8 @@ class Journal:
                     f"{content[: len(_HEAD)]!r}. Give a path that is not taken."
                 )
             if len(content) < len(_HEAD):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
                 _append(self.path, _HEAD[len(content) :])
+                sync_folder(self.path.parent)
                 return {}
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
@@ -77,10 +81,14 @@ class Journal:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock", timeout=LOCK_SECONDS):
+            if not self.path.parent.is_dir():
+                make_folder(self.path.parent)
+            release = lock_file(Path(f"{self.path}.lock"), LOCK_SECONDS, remedy="Give another path.")
+            try:
                 yield
-        except Timeout as error:
+            finally:
+                release()
+        except TimeoutError as error:
             raise StoreError(
                 f"Another process has been holding '{self.path}.lock' for more than {LOCK_SECONDS:.0f} "
                 "seconds. Expected moments; end it, or give another path."

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from memorag_core.disk import taken
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.tokens import Tokens
 
@@ -98,7 +99,7 @@ def load_checkpoint(
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
-    path = Path(name_or_path)
+    path = taken(name_or_path, "The model")
     if path.is_dir():
         return path
     name = os.fspath(name_or_path)

@@ -9,5 +9,5 @@ from pathlib import Path
 
 
 def bundled_path() -> Path:
-    """The folder of the bundled model: weights, tokenizer, configuration and ``memorag.json``."""
+    """The folder of the bundled model: weights, tokenizer, configuration and ``memorag-usage.json``."""
     return Path(__file__).parent / "bundled"

@@ -18,11 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from memorag_core.beacon import BeaconModel, BeaconSettings
 from memorag_core.beacon.costs import BeaconCosts
-from memorag_core.beacon.finding import CONFIG, USAGE, locate, read_config, read_json
+from memorag_core.beacon.finding import CONFIG, locate, read_config
 from memorag_core.beacon.loading import build_model, weight_bytes
 from memorag_core.beacon.placing import chosen_dtype
 from memorag_core.beacon.quantized import CodedLinear, Quantization, quantization_of
-from memorag_core.beacon.usage import Usage
+from memorag_core.beacon.usage import Usage, usage_of
+from memorag_core.disk import taken
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.longcontext import LongContextModel
 from memorag_core.longcontext.costs import LongContextCosts
@@ -142,7 +143,7 @@ def source_of(
         return _long_context(name, folder, place, kind)
     settings = BeaconSettings.from_config(entries)
     built = build_model(entries, settings, kind)
-    usage = _usage(folder)
+    usage = usage_of(folder)
     empty = BeaconModel(built, settings, tokens=_tokens(folder, usage), usage=usage)
     costs = BeaconCosts.of(
         empty, on_cpu=place.type == "cpu", fused=_is_fused(place, kind), coded=quantize is not None
@@ -159,7 +160,7 @@ def count_tokens(model: str | os.PathLike[str] | None, text: str) -> int:
         CheckpointError: files that are missing or cannot be read.
     """
     folder = _located(bundled_path() if model is None else model)
-    usage = _usage(folder)
+    usage = usage_of(folder)
     tokens = _tokens(folder, usage)
     if tokens is None:
         raise InputError(f"'{folder}' has no tokenizer. Give the number of tokens instead of the text.")
@@ -220,7 +221,7 @@ def _long_context(name: str, folder: Path, device: torch.device, dtype: torch.dt
 
 def _located(model: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint; of one on the hub, all but its weights."""
-    if Path(model).is_dir() or "/" not in os.fspath(model).strip("./"):
+    if taken(model, "The model").is_dir() or "/" not in os.fspath(model).strip("./"):
         return locate(model)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -232,10 +233,6 @@ def _located(model: str | os.PathLike[str]) -> Path:
             f"'{os.fspath(model)}' is no folder here, and the model hub did not give its configuration: "
             f"{error} Check the name and the network, or download the model elsewhere and give its folder."
         ) from error
-
-
-def _usage(folder: Path) -> Usage:
-    return Usage.from_mapping(read_json(folder / USAGE)) if (folder / USAGE).is_file() else Usage()
 
 
 def _tokens(folder: Path, usage: Usage) -> Tokens | None:

@@ -107,7 +107,7 @@ class PromptSet:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> PromptSet:
-        """A prompt set from data such as the ``prompts`` of a checkpoint's ``memorag.json``.
+        """A prompt set from data such as the ``prompts`` of a checkpoint's ``memorag-usage.json``.
 
         ``context`` and ``tasks`` must be there. What a memory model alone has no use for, ``answer``,
         ``summary_request``, ``gist`` and ``standalone``, comes from the set of the same language when left

@@ -22,7 +22,8 @@ from memorag_core.store.layout import (
     StoredFile,
     StoredIndex,
 )
-from memorag_core.store.reading import load_store, read_manifest
+from memorag_core.store.places import place_of
+from memorag_core.store.reading import StoreReader, load_store, read_manifest
 from memorag_core.store.writing import Writer, compact, save_store
 
 __all__ = [
@@ -30,12 +31,14 @@ __all__ = [
     "WAIT_SECONDS",
     "Encoding",
     "Manifest",
+    "StoreReader",
     "StoredCorpus",
     "StoredFile",
     "StoredIndex",
     "Writer",
     "compact",
     "load_store",
+    "place_of",
     "read_manifest",
     "save_store",
 ]

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from memorag_core.disk import lock_file, make_folder, sync_folder
 from memorag_core.errors import InputError, StoreError
 from memorag_core.store.layout import (
     FILE_NAME,
@@ -29,7 +30,7 @@ from memorag_core.store.layout import (
     Part,
     StoredFile,
 )
-from memorag_core.store.manifest import parse_manifest
+from memorag_core.store.manifest import expect_known, parse_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +40,23 @@ class LocalFolder:
     """A store where it lies.
 
     Attributes:
-        path: the folder.
+        path: the folder, absolute.
+        manifest: the manifest's name; a cache has another one, for it is no store.
     """
 
     path: Path
+    manifest: str = MANIFEST
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def exists(self) -> bool:
-        """Whether a manifest is in place."""
-        return os.path.lexists(self.path / MANIFEST)
+    def state(self) -> bytes | None:
+        """The manifest in place; None where there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return self.manifest_bytes() if os.path.lexists(self.path / self.manifest) else None
 
     def manifest_bytes(self) -> bytes:
         """The manifest in place.
@@ -57,14 +64,15 @@ class LocalFolder:
         Raises:
             StoreError: there is none, or it cannot be read.
         """
-        where = self.path / MANIFEST
+        where = self.path / self.manifest
         try:
             if not stat.S_ISREG(where.lstat().st_mode):
                 raise StoreError(f"'{where}' is not a plain file. {REMEDY}")
             return where.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(
-                f"There is no saved memory in '{self.path}' (no {MANIFEST}). Expected a folder made by save."
+                f"There is no saved memory in '{self.path}' (no {self.manifest}). Expected a folder made by "
+                "save."
             ) from error
         except OSError as error:
             raise StoreError(f"'{where}' cannot be read: {error}. {REMEDY}") from error
@@ -98,26 +106,26 @@ class LocalFolder:
         return True
 
     def prepare(self) -> None:
-        """Make the folder, or refuse one that holds somebody else's files.
+        """Make the folder, or refuse one that holds somebody else's files, or a store that cannot be read.
 
         Raises:
             StoreError: it does.
         """
         folder = self.path
-        if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            sync_folder(folder.parent)
-        if not folder.is_dir():
+        if folder.exists() and not folder.is_dir():
             raise StoreError(
                 f"'{folder}' is a file. Expected a folder, or a name that is not taken; choose another."
             )
-        if self.exists():
+        make_folder(folder)
+        manifest = self.state()
+        if manifest is not None:
+            expect_known(manifest, folder / self.manifest)
             return
         for entry in folder.iterdir():
             if not FILE_NAME.fullmatch(entry.name) and entry.name not in (UNFINISHED, LOCK):
                 raise StoreError(
-                    f"'{folder}' holds '{entry.name}' and no {MANIFEST}. Expected a saved memory, an empty "
-                    f"folder or a name that is not taken; choose another."
+                    f"'{folder}' holds '{entry.name}' and no {self.manifest}. Expected a saved memory, an "
+                    f"empty folder or a name that is not taken; choose another."
                 )
 
     @contextmanager
@@ -148,18 +156,25 @@ class LocalFolder:
         os.replace(unfinished, self.path / name)
         return StoredFile(name, size, digest)
 
-    def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile]) -> None:
+    def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile], before: bytes | None) -> None:
         """Put a manifest in place: the moment in which the store changes. The new files lie there already.
 
+        Args:
+            manifest_bytes: the manifest.
+            new: the files that were put for it.
+            before: the manifest that the change was made from; None for none.
+
         Raises:
+            StoreError: another one is in place.
             OSError: the disk refused; the manifest before is in place. Where it does not confirm the new one,
                 that is in place all the same, and a warning is logged.
         """
-        unfinished = self.path / UNFINISHED / MANIFEST
+        unfinished = self.path / UNFINISHED / self.manifest
         unfinished.write_bytes(manifest_bytes)
         _sync_file(unfinished)
         sync_folder(self.path)
-        os.replace(unfinished, self.path / MANIFEST)
+        self.expect(before)
+        os.replace(unfinished, self.path / self.manifest)
         try:
             sync_folder(self.path)
         except OSError as error:
@@ -170,6 +185,15 @@ class LocalFolder:
                 error,
             )
 
+    def expect(self, before: bytes | None) -> None:
+        """Refuse to go on where another manifest is in place than the given one.
+
+        Raises:
+            StoreError: it is.
+        """
+        if self.state() != before:
+            raise saved_by_another(self, "process")
+
     def keep(self, manifest_bytes: bytes) -> None:
         """Note that a state was read; nothing is to be done here."""
 
@@ -179,11 +203,12 @@ class LocalFolder:
     def remove_unnamed(self) -> None:
         """Remove files of ours that the manifest in place does not name; a busy one stays till next time."""
         named: set[str] = set()
-        if self.exists():
-            try:
-                manifest = parse_manifest(self.manifest_bytes(), self.path / MANIFEST)
-            except StoreError:  # damaged: what it names is not known
-                return
+        try:
+            manifest_bytes = self.state()
+            manifest = None if manifest_bytes is None else parse_manifest(manifest_bytes, self)
+        except StoreError:  # damaged: what it names is not known
+            return
+        if manifest is not None:
             named = {file.name for file in manifest.all_files}
         for entry in self.path.iterdir():
             if FILE_NAME.fullmatch(entry.name) and entry.name not in named:
@@ -203,20 +228,26 @@ class LocalFolder:
             InputError: ``wait`` is no number of 0 or more.
             StoreError: another process, or another ``MemoRAG`` of this one, did not let go meanwhile.
         """
-        from filelock import FileLock, Timeout
-
         if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < math.inf:
             raise InputError(f"wait is {wait!r}; expected seconds, 0 or more. 0 does not wait.")
-        lock = FileLock(self.path / LOCK, thread_local=False)  # who closes may be another thread
+        remedy = "Grant access, or save to a folder on a local disk and copy it from there."
         try:
-            lock.acquire(timeout=wait)
-        except Timeout as error:
+            return lock_file(self.path / LOCK, wait, remedy=remedy)
+        except TimeoutError as error:
             raise StoreError(
                 f"'{self.path}' is being written, or is open, in another process or another MemoRAG; waited "
                 f"{wait:g} seconds. Expected one writer at a time: try again later, wait longer with wait=, "
                 "or save to another folder."
             ) from error
-        return lock.release
+
+
+def saved_by_another(place: object, who: str) -> StoreError:
+    """What is told where the state in place is not the one that a writer came from."""
+    return StoreError(
+        f"Another {who} saved to '{place}' meanwhile: it holds another state than the one that this memory "
+        "came from, and was left as it is. Expected one writer at a time; load or open it again and make the "
+        "change there, or save to another place."
+    )
 
 
 def digest_file(path: Path) -> tuple[str, int]:
@@ -229,14 +260,3 @@ def digest_file(path: Path) -> tuple[str, int]:
 def _sync_file(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    if os.name == "nt":  # Windows cannot open a folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,6 +16,11 @@ from memorag_core.records import Chunk, Document
 FORMAT = "memorag-store"
 FORMAT_VERSION = 1
 MANIFEST = "memorag.json"
+BEFORE = "memorag.before.json"
+"""Behind an address, where a manifest may arrive in part: the one before it, or ``NONE``, meanwhile."""
+NONE = b"null\n"
+CACHED = "remote.json"
+"""A cache's copy of the manifest, which makes the folder known as a cache and no store."""
 LOCK = ".lock"
 UNFINISHED = ".unfinished"
 """A folder for what is being written; what a killed writer left in it is removed."""

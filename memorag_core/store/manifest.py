@@ -5,6 +5,7 @@ In: a manifest's value, or bytes. Out: bytes that prove themselves, or the value
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -87,6 +88,37 @@ def parse_manifest(data: bytes, where: object) -> Manifest:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"'{where}' lacks a value or has one of a wrong type: {error}. {REMEDY}") from error
+
+
+def expect_known(data: bytes, where: object) -> Manifest:
+    """The manifest that is to be replaced: one that ``parse_manifest`` reads, and no other.
+
+    Raises:
+        StoreError: it is of another program or a newer release, or damaged.
+    """
+    try:
+        return parse_manifest(data, where)
+    except StoreError as error:
+        raise StoreError(
+            f"Nothing is saved over what cannot be read, for it may be all there is of it. {error} Or save "
+            "to another place, or move away what lies there."
+        ) from error
+
+
+def state_hash(data: bytes) -> str:
+    """What tells the state that a manifest describes from others."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_foreign(data: bytes) -> bool:
+    """Whether bytes are whole JSON that says another format or version, so that nothing of ours broke off."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(found, dict):
+        return True
+    return found.get("format") != FORMAT or found.get("format_version") != FORMAT_VERSION
 
 
 def _file_row(file: StoredFile) -> dict[str, Any]:

@@ -6,20 +6,25 @@ In: a path or an address. Out: the place. Knows both kinds, and nothing of what 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from memorag_core.disk import taken
+from memorag_core.errors import InputError
 from memorag_core.store.folder import LocalFolder
 from memorag_core.store.layout import Manifest, Part, StoredFile
+
+_SHORTENED = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]")
 
 
 class Place(Protocol):
     """What writing and reading need of a place; ``LocalFolder`` says what each method does."""
 
-    def exists(self) -> bool:
-        """Whether a manifest is in place."""
+    def state(self) -> bytes | None:
+        """The manifest in place, or None."""
         ...
 
     def manifest_bytes(self) -> bytes:
@@ -50,8 +55,12 @@ class Place(Protocol):
         """Let a file be written, and give it the name of its content."""
         ...
 
-    def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile]) -> None:
-        """Change the store to what a manifest says; ``new`` are the files that were put for it."""
+    def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile], before: bytes | None) -> None:
+        """Change the store to what a manifest says, if ``before`` is in place; ``new`` were put for it."""
+        ...
+
+    def expect(self, before: bytes | None) -> None:
+        """Refuse to go on where another manifest is in place."""
         ...
 
     def keep(self, manifest_bytes: bytes) -> None:
@@ -64,13 +73,14 @@ class Place(Protocol):
 
 
 def place_of(path: str | os.PathLike[str], cache: str | os.PathLike[str] | None = None) -> Place:
-    """The place of a path or an address.
+    """The place that a path or an address means now; it stays that one.
 
     Args:
         path: a folder, or an address with a protocol: "s3://bucket/name", "memory://name".
         cache: where the files of remote stores are kept; None for the user's cache folder.
 
     Raises:
+        InputError: it names no place.
         StoreError: a protocol that nobody knows.
         MissingExtraError: what speaks it is not installed.
     """
@@ -78,4 +88,9 @@ def place_of(path: str | os.PathLike[str], cache: str | os.PathLike[str] | None 
         from memorag_core.store.remote import RemoteFolder
 
         return RemoteFolder.at(path, cache)
-    return LocalFolder(Path(path))
+    if isinstance(path, os.PathLike) and (found := _SHORTENED.match(os.fspath(path))):
+        raise InputError(
+            f"path is {path!r}; a Path drops a slash of an address. Expected a folder, or the address as "
+            f"text: '{found[1]}://...'."
+        )
+    return LocalFolder(taken(path))

@@ -27,7 +27,7 @@ from memorag_core.store.layout import (
     StoredFile,
     StoredIndex,
 )
-from memorag_core.store.manifest import expect_same_model, parse_manifest
+from memorag_core.store.manifest import expect_same_model, parse_manifest, state_hash
 from memorag_core.store.places import Place, place_of
 from memorag_core.store.rows import parse_chunk, parse_document
 from memorag_core.store.tensors import decoded, read_raw
@@ -68,18 +68,47 @@ def load_store(
             version.
         MissingExtraError: a remote store, and what reaches it is not installed.
     """
-    place = place_of(path, cache)
-    while True:
-        manifest_bytes = place.manifest_bytes()
-        try:
-            manifest = parse_manifest(manifest_bytes, f"{place}/{MANIFEST}")
-            corpus = read_state(place, manifest, fingerprint)
-            place.keep(manifest_bytes)
-            return corpus
-        except StoreError:
-            if place.manifest_bytes() == manifest_bytes:
-                raise
-            # Somebody saved here meanwhile and removed the files of the state we were reading.
+    return StoreReader(path, cache=cache).load(fingerprint)
+
+
+class StoreReader:
+    """A store that is read: its place is taken once, and what was read last is known.
+
+    Attributes:
+        manifest: of the state that was found on opening, or loaded since.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> None:
+        """Find the store; the arguments and errors are those of ``load_store``."""
+        self._place = place_of(path, cache)
+        self._read()
+
+    @property
+    def place(self) -> str:
+        """Where the store lies; the same for all ways to write its path."""
+        return str(self._place)
+
+    @property
+    def state(self) -> str:
+        """The hash of the state that was found on opening, or loaded since."""
+        return state_hash(self._state)
+
+    def load(self, fingerprint: Mapping[str, Any]) -> StoredCorpus:
+        """What ``load_store`` gives."""
+        while True:
+            try:
+                self._read()
+                corpus = read_state(self._place, self.manifest, fingerprint)
+                self._place.keep(self._state)
+                return corpus
+            except StoreError:
+                if self._place.manifest_bytes() == self._state:
+                    raise
+                # Somebody saved here meanwhile and removed the files of the state we were reading.
+
+    def _read(self) -> None:
+        self._state = self._place.manifest_bytes()
+        self.manifest = parse_manifest(self._state, f"{self._place}/{MANIFEST}")
 
 
 def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any]) -> StoredCorpus:

@@ -4,8 +4,11 @@ In: an address. Out: the same as of a local folder. Files are written and read i
 of content are uploaded before the manifest that names them, and never changed. What is there is removed by a
 compaction only, so that a reader anywhere finds what its manifest names.
 
+Where files are not replaced at once, an upload of the manifest that breaks off leaves part of one. So the
+manifest before lies beside it meanwhile, and is the one in place while the other cannot be read.
+
 The writer's lock is the cache folder's: it keeps processes of one machine apart. Between machines a writer
-that finds another manifest than the one it started from gives up before it changes anything.
+that finds another manifest than the one it came from gives up before it changes anything.
 """
 
 from __future__ import annotations
@@ -21,19 +24,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from memorag_core.errors import MissingExtraError, StoreError
-from memorag_core.store.folder import LocalFolder, digest_file
-from memorag_core.store.layout import FILE_NAME, MANIFEST, REMEDY, Manifest, Part, StoredFile
-from memorag_core.store.manifest import parse_manifest
+from memorag_core.disk import taken
+from memorag_core.errors import InputError, MissingExtraError, StoreError
+from memorag_core.store.folder import LocalFolder, digest_file, saved_by_another
+from memorag_core.store.layout import (
+    BEFORE,
+    CACHED,
+    FILE_NAME,
+    MANIFEST,
+    NONE,
+    REMEDY,
+    Manifest,
+    Part,
+    StoredFile,
+)
+from memorag_core.store.manifest import expect_known, is_foreign, parse_manifest
 
 STALE_SECONDS = 86400.0
 """Age at which a download that nobody finished is removed."""
 
 _DOWNLOAD = ".download-"
-_NETWORK = (
-    "What was stored there before is unchanged. Check the address, the network and the credentials, which "
-    "fsspec takes from its own settings and the environment, and try again."
+_REACH = (
+    "Check the address, the network and the credentials, which fsspec takes from its own settings and the "
+    "environment, and try again."
 )
+_NETWORK = f"What was stored there before is unchanged. {_REACH}"
 
 
 @dataclass(slots=True)
@@ -51,7 +66,6 @@ class RemoteFolder:
     files: Any
     root: str
     local: LocalFolder
-    _before: bytes | None = field(default=None, init=False)  # the manifest that a writing started from
     _sizes: dict[str, int] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -59,6 +73,7 @@ class RemoteFolder:
         """The store of an address; nothing is asked of the network.
 
         Raises:
+            InputError: an address without a name, or a cache folder that is none.
             StoreError: a protocol that nobody knows.
             MissingExtraError: what speaks it is not installed.
         """
@@ -76,33 +91,49 @@ class RemoteFolder:
                 f"'{address}' cannot be reached: {error}. Expected a folder, or an address that fsspec "
                 "knows, such as s3://bucket/name."
             ) from error
+        if not address.rpartition("://")[2].strip("/ ") or "\0" in address:
+            raise InputError(f"path is {address!r}; expected a name behind the protocol: s3://bucket/name.")
+        if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
+            root = str(taken(root))  # as a folder is, whatever links and the working folder become
+            address = f"file://{root}"
         name = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:32]
-        folder = (Path(cache) if cache is not None else _user_cache()) / name
-        return cls(address.rstrip("/"), files, root.rstrip("/"), LocalFolder(folder))
+        folder = (taken(cache, "cache") if cache is not None else _user_cache()) / name
+        return cls(address.rstrip("/"), files, root.rstrip("/"), LocalFolder(folder, CACHED))
 
     def __str__(self) -> str:
         return self.address
 
-    def exists(self) -> bool:
-        """Whether a manifest is in place."""
+    def state(self) -> bytes | None:
+        """The manifest in place; None where there is none.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
         with self._reached():
-            self.files.invalidate_cache()
-            return bool(self.files.exists(self._path(MANIFEST)))
+            while True:
+                found = self._read(MANIFEST)
+                if found is not None and (_is_whole(found) or is_foreign(found)):
+                    return found
+                before = self._read(BEFORE)
+                if before is not None and before == NONE:
+                    return None
+                if before is not None and _is_whole(before):
+                    return before
+                if self._read(MANIFEST) == found:  # else its upload ended between the two looks
+                    return found
 
     def manifest_bytes(self) -> bytes:
         """The manifest in place.
 
         Raises:
-            StoreError: there is none, or it cannot be read.
+            StoreError: there is none, or it cannot be reached.
         """
-        with self._reached():
-            self.files.invalidate_cache()
-            try:
-                return bytes(self.files.cat_file(self._path(MANIFEST)))
-            except FileNotFoundError as error:
-                raise StoreError(
-                    f"There is no saved memory at '{self}' (no {MANIFEST}). Expected what save made there."
-                ) from error
+        manifest_bytes = self.state()
+        if manifest_bytes is None:
+            raise StoreError(
+                f"There is no saved memory at '{self}' (no {MANIFEST}). Expected what save made there."
+            )
+        return manifest_bytes
 
     def fetch(self, file: StoredFile) -> Path:
         """A checked copy of a file in the cache; it is downloaded if it is not there.
@@ -121,7 +152,7 @@ class RemoteFolder:
                 raise StoreError(
                     f"'{self._path(file.name)}' has {size} bytes, expected {file.size}. {REMEDY}"
                 )
-            self.local.path.mkdir(parents=True, exist_ok=True)
+            self._make_cache()
             handle, name = tempfile.mkstemp(prefix=_DOWNLOAD, dir=self.local.path)
             os.close(handle)
             try:
@@ -143,20 +174,25 @@ class RemoteFolder:
         return self._sizes.get(file.name) == file.size
 
     def prepare(self) -> None:
-        """Make the cache folder, or refuse an address where somebody else's files lie."""
-        self.local.path.mkdir(parents=True, exist_ok=True)
+        """Make the cache folder, or refuse an address of somebody else's files or of an unreadable store."""
+        manifest_bytes = self.state()
+        if manifest_bytes is not None:
+            expect_known(manifest_bytes, f"{self}/{MANIFEST}")
+        else:
+            ours = (MANIFEST, BEFORE)  # what a first save left that broke off
+            strangers = [
+                name for name in self._listed() if not FILE_NAME.fullmatch(name) and name not in ours
+            ]
+            if strangers:
+                raise StoreError(
+                    f"'{self}' holds '{strangers[0]}' and no {MANIFEST}. Expected a saved memory or a name "
+                    "that is not taken; choose another."
+                )
+        self._make_cache()
         for stale in self.local.path.glob(f"{_DOWNLOAD}*"):
             with suppress(OSError):
                 if time.time() - stale.stat().st_mtime > STALE_SECONDS:
                     stale.unlink()
-        if self.exists():
-            return
-        strangers = [name for name in self._listed() if not FILE_NAME.fullmatch(name)]
-        if strangers:
-            raise StoreError(
-                f"'{self}' holds '{strangers[0]}' and no {MANIFEST}. Expected a saved memory or a name that "
-                "is not taken; choose another."
-            )
 
     def lock(self, wait: float) -> Callable[[], None]:
         """The cache folder's lock, which other processes of this machine take too."""
@@ -165,12 +201,10 @@ class RemoteFolder:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Room in the cache for what is being written, and a look at what is there."""
-        self._before = self.manifest_bytes() if self.exists() else None
+        before = self.state()
         self._sizes = self._listed()
-        if self._before is not None:
-            with suppress(StoreError):  # a damaged one is written over
-                parse_manifest(self._before, self)
-                (self.local.path / MANIFEST).write_bytes(self._before)  # so that its files are kept here
+        if before is not None:
+            self._note(before)  # so that its files are kept here
         with self.local.writing():
             yield
 
@@ -178,7 +212,7 @@ class RemoteFolder:
         """Let a file be written in the cache; ``publish`` uploads it."""
         return self.local.put(part, write)
 
-    def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile]) -> None:
+    def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile], before: bytes | None) -> None:
         """Upload what is not there yet, the manifest last.
 
         Raises:
@@ -188,23 +222,31 @@ class RemoteFolder:
             for file in new:
                 if not self.has(file):  # also one that a broken upload left short
                     self.files.put_file(str(self.local.path / file.name), self._path(file.name))
-            now = self.manifest_bytes() if self.exists() else None
-            if now != self._before:
-                raise StoreError(
-                    f"Another machine saved to '{self}' meanwhile. Expected one writer at a time; load what "
-                    "it saved and make the change again."
-                )
-            self.files.pipe_file(self._path(MANIFEST), manifest_bytes)
-            self.files.invalidate_cache()
-        self.local.publish(manifest_bytes, new)
+            self.expect(before)
+            if self._read(MANIFEST) == before:  # else part of one lies there, and BEFORE is as it must be
+                self.files.pipe_file(self._path(BEFORE), NONE if before is None else before)
+            self._replace(manifest_bytes)
+        with suppress(Exception):  # it says the same as the manifest then, or is replaced before the next one
+            self._settle(manifest_bytes)
+        with suppress(OSError):
+            self._note(manifest_bytes)
+
+    def expect(self, before: bytes | None) -> None:
+        """Refuse to go on where another manifest is in place than the given one.
+
+        Raises:
+            StoreError: it is.
+        """
+        if self.state() != before:
+            raise saved_by_another(self, "machine")
 
     def keep(self, manifest_bytes: bytes) -> None:
         """Remove from the cache what a state that was just read does not name, unless somebody writes."""
         with suppress(StoreError, OSError):
-            self.local.path.mkdir(parents=True, exist_ok=True)
+            self._make_cache()
             release = self.local.lock(0)
             try:
-                (self.local.path / MANIFEST).write_bytes(manifest_bytes)
+                self._note(manifest_bytes)
                 self.local.remove_unnamed()
             finally:
                 release()
@@ -216,6 +258,46 @@ class RemoteFolder:
             for name in self._listed():
                 if FILE_NAME.fullmatch(name) and name not in named:
                     self.files.rm_file(self._path(name))
+
+    def _replace(self, manifest_bytes: bytes) -> None:
+        """Upload the manifest; where an answer is lost, what arrived tells whether it was done."""
+        try:
+            self.files.pipe_file(self._path(MANIFEST), manifest_bytes)
+        except Exception as error:
+            try:
+                arrived = self._read(MANIFEST)
+            except Exception:
+                raise StoreError(
+                    f"'{self}' cannot be reached any more: {error!r}. The last step of the change was being "
+                    "made, and whether it was is not known: what is there is the state before, or all of the "
+                    f"new one. {_REACH}"
+                ) from error
+            if arrived != manifest_bytes:
+                raise
+
+    def _settle(self, manifest_bytes: bytes) -> None:
+        """Have nothing of the state before beside the manifest any more."""
+        try:
+            self.files.rm_file(self._path(BEFORE))
+        except Exception:  # who may write need not be allowed to remove
+            self.files.pipe_file(self._path(BEFORE), manifest_bytes)
+
+    def _read(self, name: str) -> bytes | None:
+        with self._reached():
+            self.files.invalidate_cache()
+            try:
+                return bytes(self.files.cat_file(self._path(name)))
+            except FileNotFoundError:
+                return None
+
+    def _make_cache(self) -> None:
+        """Make the cache folder, known as one before anything lies in it."""
+        self.local.path.mkdir(parents=True, exist_ok=True)
+        (self.local.path / CACHED).touch()
+        (self.local.path / MANIFEST).unlink(missing_ok=True)  # what earlier releases called it
+
+    def _note(self, manifest_bytes: bytes) -> None:
+        (self.local.path / CACHED).write_bytes(manifest_bytes)
 
     def _path(self, name: str) -> str:
         return posixpath.join(self.root, name)
@@ -245,6 +327,15 @@ class RemoteFolder:
             raise StoreError(f"'{self}' cannot be reached: {error!r}. {_NETWORK}") from error
 
 
+def _is_whole(manifest_bytes: bytes) -> bool:
+    try:
+        parse_manifest(manifest_bytes, MANIFEST)
+    except StoreError:
+        return False
+    return True
+
+
 def _user_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "memorag"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored, by the XDG specification.
+    return (taken(base) if os.path.isabs(base) else taken("~/.cache")) / "memorag"

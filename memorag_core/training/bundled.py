@@ -22,6 +22,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from memorag_core.beacon import finding
 from memorag_core.beacon.checkpoint import save_checkpoint
 from memorag_core.beacon.layers import attach
 from memorag_core.beacon.settings import BeaconSettings
@@ -58,7 +59,7 @@ USAGE: dict[str, Any] = {
         },
     },
 }
-"""How the model wants to be read and asked: ``memorag.json``. Requests are those of the training rows."""
+"""How the model wants to be read and asked: ``memorag-usage.json``. Requests are those of training rows."""
 
 _READ = Mix(text=0.5, cue=0.5)
 _ASK = Mix(
@@ -183,12 +184,12 @@ def _load(folder: Path) -> tuple[Any, Prose]:
 
 
 def export(model: PreTrainedModel, folder: Path, out: Path) -> None:
-    """Write the checkpoint folder: weights in bfloat16, the tokenizer of ``folder``, ``memorag.json``."""
+    """Write the checkpoint folder: weights in bfloat16, the tokenizer of ``folder``, and its usage."""
     from tokenizers import Tokenizer
 
     save_checkpoint(model, out, settings=SETTINGS, dtype=torch.bfloat16)
     save_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), out)
-    (out / "memorag.json").write_text(json.dumps(USAGE, indent=1) + "\n", encoding="utf-8")
+    (out / finding.USAGE).write_text(json.dumps(USAGE, indent=1) + "\n", encoding="utf-8")
 
 
 def _run(rank: int, processes: int, folder: Path, out: Path, port: int) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from memorag_core.beacon.layers import beacon_parameters
+from memorag_core.disk import taken
 from memorag_core.errors import InputError, StoreError
 from memorag_core.training.loss import Episode, episode_loss
 from memorag_core.training.tasks import Mix
@@ -138,6 +139,7 @@ def train(
     Returns:
         The log, a record every ``every`` steps.
     """
+    folder = None if folder is None else taken(folder, "folder")
     rank, world = _processes()
     parameters = _trainable(model, settings.beacons_only)
     optimizers = _optimizers(parameters, settings)

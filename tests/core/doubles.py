@@ -200,7 +200,7 @@ def write_beacon_checkpoint(folder: Path, *, seed: int = 0) -> Path:
         "prompts": {"language": "en", "chat": False, "context": "{context}", "tasks": tasks},
         "max_new_tokens": dict.fromkeys(tasks, 24),
     }
-    (folder / "memorag.json").write_text(json.dumps(usage))
+    (folder / "memorag-usage.json").write_text(json.dumps(usage))
     return folder
 
 

@@ -24,6 +24,7 @@ ADAPTERS = ("langchain_memorag", "llama_index_memorag")
 VALUES = frozenset({"errors", "records", "protocols", "config", "prompts"})
 SHARED = frozenset(
     {
+        "disk",
         "tokens",
         "llm",
         "keyvalues",

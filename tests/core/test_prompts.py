@@ -138,7 +138,7 @@ def test_a_request_without_its_question_is_refused_for_every_kind_that_needs_one
 
 
 def test_the_bundled_model_says_which_kinds_it_can_be_asked_for() -> None:
-    usage = json.loads((bundled_path() / "memorag.json").read_text(encoding="utf-8"))
+    usage = json.loads((bundled_path() / "memorag-usage.json").read_text(encoding="utf-8"))
     prompts = PromptSet.from_mapping(usage["prompts"])
     for kind in ("entity", "step"):
         with pytest.raises(

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, get_args
 
 from memorag_core.beacon import BeaconModel
 from memorag_core.config import ClueSettings, Expansion, RetrievalSettings
+from memorag_core.disk import taken
 from memorag_core.errors import InputError
 from memorag_core.evaluation.asking import ClueFile, Recalled, recall_clues
 from memorag_core.evaluation.commands.options import (
@@ -70,7 +70,7 @@ def add(commands: Commands) -> None:
     evidence.add_argument("--worlds", type=int, default=20, help="generated worlds, 0 for none (%(default)s)")
     evidence.add_argument("--world-tokens", type=int, default=2048, help="length of a world (%(default)s)")
     evidence.add_argument("--questions", type=int, default=8, help="of each kind on a world (%(default)s)")
-    evidence.add_argument("--clues", type=Path, metavar="FILE", help="of kept clues (default: beside --out)")
+    evidence.add_argument("--clues", type=taken, metavar="FILE", help="of kept clues (default: beside --out)")
     evidence.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     evidence.add_argument("--per-kind", type=int, default=3, help="clues kept of each kind (%(default)s)")
     evidence.add_argument(

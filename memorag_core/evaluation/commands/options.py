@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from memorag_core.beacon import BeaconModel
+from memorag_core.disk import taken
 from memorag_core.errors import InputError
 from memorag_core.evaluation.worlds import AskedWorld, draw_worlds
 from memorag_core.models import bundled_path
@@ -34,7 +35,7 @@ def common(parser: argparse.ArgumentParser, run: Run) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("--model", default=bundled_path(), help="a checkpoint (default: the bundled model)")
     parser.add_argument("--data", type=Path, help="folder with prose/ and the sets")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON record")
+    parser.add_argument("--out", type=taken, metavar="FILE", help="JSON record")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from memorag_core.config import ClueSettings, FusionMethod, RetrievalSettings
+from memorag_core.disk import taken
 from memorag_core.errors import InputError
 from memorag_core.evaluation.asking import ClueFile, Recalled, recall_clues
 from memorag_core.evaluation.commands.options import KIND_FIELDS, Commands, common, load_model, show
@@ -100,9 +101,9 @@ def add(commands: Commands) -> None:
         metavar="N",
         help=f"of them, questions that the memory is asked, 0 for none; of one set: SET=N ({CLUE_LIMIT})",
     )
-    parser.add_argument("--clues", type=Path, metavar="FILE", help="of kept clues (default: beside --out)")
+    parser.add_argument("--clues", type=taken, metavar="FILE", help="of kept clues (default: beside --out)")
     parser.add_argument(
-        "--vectors", type=Path, metavar="FOLDER", help="of kept vectors (default: beside --out)"
+        "--vectors", type=taken, metavar="FOLDER", help="of kept vectors (default: beside --out)"
     )
     parser.add_argument("--no-plot", action="store_true", help="draw no picture beside --out")
     fusion = parser.add_argument_group("fusion (default: the pipeline's settings)")

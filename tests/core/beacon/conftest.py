@@ -170,11 +170,16 @@ ASK_PROMPTS = {
     "answer": "{evidence} {question}",
     "summary_request": "all",
 }
-"""A checkpoint's own way to be asked, as ``memorag.json`` has it."""
+"""A checkpoint's own way to be asked, as ``memorag-usage.json`` has it."""
 
 
 def write_checkpoint(
-    folder: Path, *, usage: dict[str, Any] | None = None, tokenizer: Any = None, **model: Any
+    folder: Path,
+    *,
+    usage: dict[str, Any] | None = None,
+    usage_file: str = "memorag-usage.json",
+    tokenizer: Any = None,
+    **model: Any,
 ) -> BeaconModel:
     """Save a random model to a folder in the checkpoint format; returns what was saved."""
     if tokenizer is not None:
@@ -183,7 +188,7 @@ def write_checkpoint(
     made = beacon_model(**model)
     save_checkpoint(made.model, folder, settings=made.settings)
     if usage is not None:
-        (folder / "memorag.json").write_text(json.dumps({"format": 1, **usage}), encoding="utf-8")
+        (folder / usage_file).write_text(json.dumps({"format": 1, **usage}), encoding="utf-8")
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from memorag_core import MemoRAG
 from memorag_core.beacon import BeaconModel, load_checkpoint, save_checkpoint
 from memorag_core.errors import CheckpointError, InputError, MemoRAGError, UnsupportedModelError
 from tests.core.beacon.conftest import (
@@ -25,6 +27,7 @@ from tests.core.beacon.conftest import (
     small_tokenizer,
     write_checkpoint,
 )
+from tests.core.doubles import SentenceModel
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -290,10 +293,34 @@ def test_a_dtype_that_is_none_is_refused(dtype: Any) -> None:
         {"line_token": "<|nowhere|>"},
     ],
 )
-def test_a_memorag_json_that_cannot_be_used_is_refused(tmp_path: Path, usage: dict[str, Any]) -> None:
-    write_checkpoint(tmp_path, tokenizer=small_tokenizer(), usage={"prompts": ASK_PROMPTS, **usage})
-    with pytest.raises(CheckpointError, match=r"memorag\.json"):
+@pytest.mark.parametrize("name", ["memorag-usage.json", "memorag.json"])
+def test_a_usage_that_cannot_be_used_is_refused_by_the_files_name(
+    tmp_path: Path, usage: dict[str, Any], name: str
+) -> None:
+    write_checkpoint(
+        tmp_path, tokenizer=small_tokenizer(), usage={"prompts": ASK_PROMPTS, **usage}, usage_file=name
+    )
+    with pytest.raises(CheckpointError, match=re.escape(name)):
         BeaconModel.from_pretrained(tmp_path)
+
+
+def test_a_usage_is_read_under_todays_name_and_that_of_earlier_releases(tmp_path: Path) -> None:
+    usage = {"capacity": 64, "prompts": ASK_PROMPTS}
+    for name in ("memorag-usage.json", "memorag.json"):
+        write_checkpoint(tmp_path / name, tokenizer=small_tokenizer(), usage=usage, usage_file=name)
+        assert BeaconModel.from_pretrained(tmp_path / name).usage.capacity == 64
+    both = tmp_path / "memorag.json"
+    (both / "memorag-usage.json").write_text(json.dumps({"format": 1, **usage, "capacity": 32}))
+    assert BeaconModel.from_pretrained(both).usage.capacity == 32
+
+
+def test_a_saved_memory_in_the_folder_of_a_checkpoint_says_nothing_of_its_usage(tmp_path: Path) -> None:
+    MemoRAG(SentenceModel()).memorize("The keeper mends clocks.").save(tmp_path)
+    write_checkpoint(tmp_path, tokenizer=small_tokenizer(), usage={"capacity": 64, "prompts": ASK_PROMPTS})
+    assert BeaconModel.from_pretrained(tmp_path).usage.capacity == 64
+    (tmp_path / "memorag-usage.json").unlink()
+    assert BeaconModel.from_pretrained(tmp_path).usage.capacity is None
+    assert MemoRAG.load(tmp_path, SentenceModel()).documents  # neither is in the way of the other
 
 
 def test_a_name_on_the_hub_is_found_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

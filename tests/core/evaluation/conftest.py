@@ -75,7 +75,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "tasks": {kind: f"<|ask|>{{question}}<|{kind}|>" for kind in kinds},
         },
     }
-    (folder / "memorag.json").write_text(json.dumps(usage))
+    (folder / "memorag-usage.json").write_text(json.dumps(usage))
     return folder
 
 

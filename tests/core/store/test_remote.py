@@ -99,7 +99,7 @@ def test_a_broken_upload_leaves_the_state_before_and_can_be_repeated(
     cache: Path, files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken: list[str] = []
-    for step in range(1, 8):
+    for step in range(1, 9):
         files.store.clear()
         save_store(ADDRESS, grown(300), cache=cache)
         with broken_at(files, step, monkeypatch):
@@ -111,7 +111,7 @@ def test_a_broken_upload_leaves_the_state_before_and_can_be_repeated(
         assert same(load_store(ADDRESS, MODEL, cache=cache / "fresh" / str(step)), state)
         save_store(ADDRESS, grown(900), cache=cache)
         assert same(load_store(ADDRESS, MODEL, cache=cache / "again" / str(step)), grown(900))
-    assert len(broken) == 5  # four files and the manifest
+    assert len(broken) == 6  # four files, the manifest before and the manifest
     assert all("the cable was pulled" in message for message in broken)
 
 

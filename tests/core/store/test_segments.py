@@ -132,11 +132,16 @@ def test_a_damaged_or_missing_file_is_written_again_by_the_next_save(tmp_path: P
             assert same(load_store(tmp_path / "store", MODEL), grown(1010))
 
 
-def test_a_damaged_manifest_is_no_hindrance_to_saving_anew(tmp_path: Path) -> None:
-    save_store(tmp_path / "store", grown(100))
-    (tmp_path / "store" / "memorag.json").write_text("{}")
-    save_store(tmp_path / "store", grown(200))
-    assert same(load_store(tmp_path / "store", MODEL), grown(200))
+def test_a_damaged_manifest_is_not_saved_over_for_it_can_be_restored(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    save_store(folder, grown(100))
+    manifest = (folder / "memorag.json").read_bytes()
+    for damage in (b"{}", b"", manifest[:-9], manifest.replace(b'"kv": "float"', b'"kv": "int8"')):
+        (folder / "memorag.json").write_bytes(damage)
+        with pytest.raises(StoreError, match="saved over what cannot be read"):
+            save_store(folder, grown(200))
+    (folder / "memorag.json").write_bytes(manifest)
+    assert same(load_store(folder, MODEL), grown(100))
 
 
 def test_a_store_of_another_model_is_written_over_and_shares_nothing(tmp_path: Path) -> None:
