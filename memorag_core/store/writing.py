@@ -200,7 +200,8 @@ class Writer:
             return
         if states:
             raise saved_by_another(self._place, "process or machine")
-        lost = self._lost(self._manifest, corpus)
+        with _told(self._place):
+            lost = self._lost(self._manifest, corpus)
         if lost:
             raise StoreError(
                 f"'{self._place}' holds a memory {lost}, and was left as it is. Expected one that this one "
