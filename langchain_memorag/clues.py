@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import copy_context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any, cast
 
@@ -20,7 +20,9 @@ from langchain_memorag.choosing import ChoosesKinds, refuse
 from langchain_memorag.holding import HoldsMemory
 from langchain_memorag.recalling import arecall_all, recall_all
 from langchain_memorag.runs import raised, rounds
-from memorag_core import Clue, ClueKind, Recall
+from memorag_core import Clue, ClueKind, MemoRAGError, Recall
+
+_LOOK = 0.05  # seconds between two looks at whether who speaks is still there
 
 
 class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clue]]):
@@ -139,7 +141,7 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
         thread = Thread(target=copy_context().run, args=(ask,), name="memorag-clues", daemon=True)
         thread.start()
         try:
-            while (line := said.get()) is not None:
+            while (line := _next(said, thread)) is not None:
                 if isinstance(line, BaseException):
                     raise line
                 yield [line]
@@ -178,6 +180,17 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
 
     def _how(self, kinds: Sequence[ClueKind] | None) -> dict[str, Any]:
         return {"kinds": self.kinds if kinds is None else kinds, "name": self.get_name()}
+
+
+def _next(said: SimpleQueue[Clue | BaseException | None], thread: Thread) -> Clue | BaseException | None:
+    """What a thread says next; it is not waited for once it has ended, however it did."""
+    while True:
+        ended = not thread.is_alive()  # what it said was said before
+        try:
+            return said.get(timeout=0 if ended else _LOOK)
+        except Empty:
+            if ended:
+                return MemoRAGError("The asking was broken off before its end. Ask again.")
 
 
 def _lists(recalled: list[Recall | Exception], *, return_exceptions: bool = False) -> list[list[Clue]]:

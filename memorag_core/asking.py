@@ -7,13 +7,12 @@ that recall, check and search, not those that read.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from threading import Event
 
 from memorag_core.asks import check_question
@@ -23,6 +22,7 @@ from memorag_core.config import ClueSettings, RetrievalSettings
 from memorag_core.corpus import Corpus
 from memorag_core.errors import InputError
 from memorag_core.gathering import MOST
+from memorag_core.locking import OfProcess
 from memorag_core.protocols import (
     CountTokens,
     MemoryModel,
@@ -119,7 +119,7 @@ class Asker:
         ask = partial(self.recall, corpus, questions, settings, heard=heard, stop=stop)
         try:
             # Not the loop's own threads: on small machines there are few, and most of these only wait.
-            return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, ask)
+            return await asyncio.get_running_loop().run_in_executor(_THREADS.get(), copy_context().run, ask)
         finally:
             stop.set()
 
@@ -258,15 +258,8 @@ def _check_no_filter(where: object) -> None:
         )
 
 
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """For those who await a memory: as many as a pass takes questions. They are begun as they are needed."""
-    return ThreadPoolExecutor(MOST, thread_name_prefix="memorag-asking")
-
-
-# A process that is forked has the pool and none of its threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+_THREADS = OfProcess(lambda: ThreadPoolExecutor(MOST, thread_name_prefix="memorag-asking"))
+"""For those who await a memory: as many as a pass takes questions. They are begun as they are needed."""
 
 
 def _kept(corpus: Corpus, questions: Iterable[str], settings: ClueSettings) -> dict[str, Recall]:

@@ -140,7 +140,7 @@ def memory_model(model: Any, ratio: int | Literal["adapt"] | None, device: str, 
 def _saved_settings(kind: type[S], saved: Mapping[str, Any], name: str) -> S:
     try:
         return kind(**saved[name])
-    except (KeyError, TypeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise StoreError(
             f"The saved settings for {name} are {saved.get(name)!r}, unknown to this release: {error} "
             f"Give them on loading: MemoRAG.load(path, {name}={kind.__name__}(...))."

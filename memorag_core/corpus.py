@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from operator import is_
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +20,7 @@ from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.gathering import Gathering
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
+from memorag_core.locking import cached_property
 from memorag_core.metadata import same
 from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
 from memorag_core.records import Chunk, Document, Recall, has_id

@@ -5,22 +5,29 @@ questions. Knows no memory and no model.
 
 Nobody waits for others to come: a call that finds nobody asking asks at once. Those that come meanwhile wait,
 and the first of them then asks for all.
+
+Nothing is handed on that an interrupt could drop on the way. Who asks holds a lock that is free once that
+function has ended, however it did. Who waits stays in the list until it is answered, and looks by itself
+whether nobody asks any more; being woken only saves time.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event, Lock, get_ident
+from threading import Lock as WakeUp
 from typing import Protocol
 
+from memorag_core.locking import LOOK, Lock, Running
 from memorag_core.records import Clue, Recall
 from memorag_core.watching import Heard, Stop
 
 MOST = 32
 """Questions of a pass, but for a single call that has more: what a row takes while it is asked adds up."""
 
-_LOOKS = 0.02
+_STOP_LOOK = 0.02
 """Seconds after which a call that waits looks whether it should stop."""
 
 
@@ -34,6 +41,12 @@ class Pass(Protocol):
         ...
 
 
+def _asleep() -> WakeUp:
+    lock = WakeUp()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     """A call, and what became of it."""
@@ -42,28 +55,39 @@ class _Call:
     kind: Hashable
     heard: Heard | None
     stop: Stop | None
-    woken: Event = field(default_factory=Event)
+    running: Running
+    woken: WakeUp = field(default_factory=_asleep)
     recalled: tuple[Recall, ...] | None = None
     error: BaseException | None = None
+    left: bool = False
 
     @property
     def ended(self) -> bool:
         return self.recalled is not None or self.error is not None
 
     @property
+    def stopped(self) -> bool:
+        return self.stop is not None and self.stop.is_set()
+
+    @property
     def gone(self) -> bool:
         """Whether nobody waits for it any more."""
-        return self.error is not None or (self.stop is not None and self.stop.is_set())
+        return self.left or self.error is not None or self.stopped
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it has been woken
+            self.woken.release()
+
+    def sleep(self) -> None:
+        self.woken.acquire(timeout=LOOK if self.stop is None and self.heard is None else _STOP_LOOK)
 
 
 class Gathering:
     """The calls to one memory. Any number of threads may call."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._busy = False
-        self._waiting: list[_Call] = []
-        self._asking: int | None = None  # the thread that makes a pass
+        self._leading = Lock()  # of who makes a pass
+        self._waiting: list[_Call] = []  # in the order of coming; every change of it is one step
 
     def ask(
         self,
@@ -90,82 +114,74 @@ class Gathering:
         Raises:
             Exception: What the pass raised, for all that were asked together.
         """
-        if self._asking == get_ident():  # a listener of this pass asks: the pass cannot wait for itself
+        if self._leading.mine():  # a listener of this pass asks: the pass cannot wait for itself
             return ask(questions, heard=heard, stop=stop)
-        call = _Call(tuple(questions), kind, heard, stop)
-        with self._lock:
-            leads = not self._busy
-            self._busy = True
-            if not leads:
-                self._waiting.append(call)
-        if leads or self._wait(call):
-            self._lead(call, ask)
+        call = _Call(tuple(questions), kind, heard, stop, Running(sys._getframe()))
+        self._waiting.append(call)
+        try:
+            self._see_through(call, ask)
+        finally:
+            self._leave(call)
         if call.error is not None:
             raise call.error
-        return call.recalled or ()
+        if call.recalled is None:
+            return tuple(Recall(question) for question in call.questions)
+        return call.recalled
 
-    def _wait(self, call: _Call) -> bool:
-        """Wait for an answer; true where this call is to make the next pass instead."""
-        looks = None if call.stop is None and call.heard is None else _LOOKS
-        try:
-            while not call.woken.wait(looks):
-                if call.gone:
-                    self._leave(call)
-                    call.recalled = tuple(Recall(question) for question in call.questions)
-                    return False
-        except BaseException:  # an interrupt of this thread
-            self._leave(call)
-            raise
-        return not call.ended
+    def _see_through(self, call: _Call, ask: Pass) -> None:
+        """Wait until a call is answered or stopped, and make a pass for it where its turn has come."""
+        was_free = False
+        while not (call.ended or call.gone):
+            free = not self._leading.held()
+            # The first in the row leads. Where it does not for a whole look, anybody may: its thread may be
+            # one that stands still, as under the handler of a signal that asks.
+            if free and (was_free or self._is_first(call)) and self._leading.take():
+                try:
+                    if not call.ended:
+                        self._lead(call, ask)
+                finally:
+                    self._leading.release()
+            else:
+                was_free = free
+                call.sleep()
 
     def _leave(self, call: _Call) -> None:
-        """Wait no longer; where this call was to make the next pass, another one does."""
-        if not self._withdrawn(call) and call.woken.is_set() and not call.ended:
-            self._hand_on()
+        """Wait no longer, and wake who is first now."""
+        call.left = True
+        self._drop(call)
+        for first in self._waiting[:1]:
+            first.wake()
+        call.running.end()
 
-    def _withdrawn(self, call: _Call) -> bool:
-        """Take a call back; false where its turn has come already."""
-        with self._lock:
-            if call not in self._waiting:
-                return False
+    def _drop(self, call: _Call) -> None:
+        with suppress(ValueError):  # it leads, or has left
             self._waiting.remove(call)
-            return True
+
+    def _is_first(self, call: _Call) -> bool:
+        while (first := self._first()) is not call and first is not None and first.running.ended():
+            self._drop(first)  # an interrupt took it away, or it waits in the process that this was forked of
+        return first is call
+
+    def _first(self) -> _Call | None:
+        return next(iter(self._waiting[:1]), None)
 
     def _lead(self, call: _Call, ask: Pass) -> None:
         """Make a pass for this call and for those of its kind that wait."""
-        others = self._joined(call)
-        self._asking = get_ident()
-        try:
-            self._pass([call, *others], ask)
-        except BaseException:  # an interrupt of this thread is no concern of the others
-            with self._lock:
-                self._waiting[:0] = [other for other in others if not other.ended]
-            raise
-        finally:
-            self._asking = None
-            for other in others:
-                if other.ended:
-                    other.woken.set()
-            self._hand_on()
+        self._drop(call)
+        calls = [call, *self._joining(call)]
+        self._pass(calls, ask)  # after an interrupt of this thread the others are still waiting
+        for other in calls[1:]:
+            other.wake()
 
-    def _joined(self, call: _Call) -> list[_Call]:
-        with self._lock:
-            count = len(call.questions)
-            joined: list[_Call] = []
-            for other in self._waiting:
-                if other.kind == call.kind and count + len(other.questions) <= MOST:
-                    joined.append(other)
-                    count += len(other.questions)
-            self._waiting = [other for other in self._waiting if other not in joined]
-            return joined
-
-    def _hand_on(self) -> None:
-        """Let the next call ask, if one waits."""
-        with self._lock:
-            if self._waiting:
-                self._waiting.pop(0).woken.set()
-            else:
-                self._busy = False
+    def _joining(self, call: _Call) -> list[_Call]:
+        count = len(call.questions)
+        joined: list[_Call] = []
+        for other in self._waiting.copy():
+            fits = other.kind == call.kind and count + len(other.questions) <= MOST
+            if fits and not (other.ended or other.running.ended()):
+                joined.append(other)
+                count += len(other.questions)
+        return joined
 
     def _pass(self, calls: Sequence[_Call], ask: Pass) -> None:
         heard = _heard_by(calls) if any(call.heard is not None for call in calls) else None
@@ -200,6 +216,8 @@ def _heard_by(calls: Sequence[_Call]) -> Heard:
             if call.heard is not None and not call.gone and question in call.questions:
                 try:
                     call.heard(question, clue)
+                except KeyboardInterrupt:
+                    raise  # of this thread, whoever's listener it met
                 except BaseException as error:
                     call.error = error
 

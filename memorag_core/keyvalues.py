@@ -12,12 +12,13 @@ Shape letters: L layers, B rows (parts), H kv heads, T entries, D head size.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from memorag_core.locking import Lock
 
 
 class Rotation(Protocol):
@@ -106,7 +107,7 @@ class Room:
     def __init__(self, store: KeyValues, end: int) -> None:
         self.store = store
         self._end: int | None = end  # None while somebody writes
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def claim(self, end: int, capacity: int) -> bool:
         """Take the right to write behind ``end``; False when another took it or the capacity is too small."""

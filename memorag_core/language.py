@@ -11,10 +11,11 @@ most common language.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import regex
+
+from memorag_core.locking import Lock
 
 _SCRIPTS = {
     "zh": "Han",
@@ -109,7 +110,7 @@ def _clear_language(text: str, common: str) -> str:
     return best if clear else common
 
 
-_loading = threading.Lock()
+_loading = Lock()
 _loaded: list[Any] = []
 
 

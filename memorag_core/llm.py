@@ -12,14 +12,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from threading import BoundedSemaphore, Event, Lock
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import Any, Literal, TypeAlias
 
 from memorag_core.errors import InputError, MemoRAGError
+from memorag_core.locking import LOOK, Lock, Slots
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,6 @@ BYTES_A_TOKEN = 4
 _CUT_OFF = ("length", "max_tokens", "model_length", "incomplete")
 """How providers say that the token limit ended a reply, in small letters."""
 
-_PATIENCE = 0.1  # seconds between two looks at whether to go on
 _LONGEST_REASON = 500  # characters of a client's message that ours repeats; the whole one is the cause
 
 CountTokens: TypeAlias = Callable[[str], int]
@@ -180,7 +181,7 @@ class LLM:
         self.name = name if name is not None else _name_of(llm)
         self.concurrency = concurrency
         self._count = count_tokens if count_tokens is not None else estimate_tokens
-        self._slots = BoundedSemaphore(concurrency)
+        self._slots = Slots(concurrency)
         self._lock = Lock()
         self._usage = Usage()
         self._warned = False
@@ -239,40 +240,42 @@ class LLM:
             logger.warning("%s cannot be told max_new_tokens; set the longest reply on the LLM", self.name)
         order = _Order(groups, first_alone)
         said: dict[_Place, Said] = {}
-        running: dict[Future[Said | None], _Place] = {}
+        running: dict[_Place, Thread] = {}
+        ended: SimpleQueue[tuple[_Place, Said | BaseException | None]] = SimpleQueue()
         failed: tuple[_Place, BaseException] | None = None
         stop = Event()
-        given_up = False
-        patience = None if goes_on is None else _PATIENCE
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="memorag-llm")
+
+        def send(place: _Place) -> None:
+            try:
+                request = groups[place[0]][place[1]]
+                ended.put((place, self._say(request, max_new_tokens, stop)))
+            except BaseException as error:
+                ended.put((place, error))
+
         try:
-            while True:
-                given_up = goes_on is not None and not goes_on()
-                if given_up:
-                    break
+            while goes_on is None or goes_on():
                 while failed is None and len(running) < self.concurrency and (place := order.next()):
-                    request = groups[place[0]][place[1]]
+                    # Not a pool: the interpreter waits for its threads at the end, also for those given up.
                     # A context of its own, for clients that keep traces and callbacks in it.
-                    task = pool.submit(copy_context().run, self._say, request, max_new_tokens, stop)
-                    running[task] = place
+                    run = copy_context().run
+                    running[place] = Thread(target=run, args=(send, place), name="memorag-llm", daemon=True)
+                    running[place].start()
                 if not running:
                     break
-                for task in wait(running, timeout=patience, return_when=FIRST_COMPLETED).done:
-                    place = running.pop(task)
-                    error, reply = task.exception(), None
-                    if error is None:
-                        reply = task.result()
-                    elif failed is None:
-                        failed = (place, error)
-                        stop.set()
-                    if reply is not None:
-                        said[place] = reply
-                        order.answered(place)
-                        if replied is not None:
-                            replied(*place, reply)
+                place, reply = _next_of(ended, running)
+                if place is None:
+                    continue
+                del running[place]
+                if isinstance(reply, Said):
+                    said[place] = reply
+                    order.answered(place)
+                    if replied is not None:
+                        replied(*place, reply)
+                elif reply is not None and failed is None:
+                    failed = (place, reply)
+                    stop.set()
         finally:
             stop.set()
-            pool.shutdown(wait=not given_up, cancel_futures=True)
         if failed is not None:
             (number, item), cause = failed
             if isinstance(cause, MemoRAGError) or not isinstance(cause, Exception):
@@ -319,6 +322,18 @@ def estimate_tokens(text: str) -> int:
 def as_text(turns: Sequence[Turn]) -> str:
     """Turns as one prompt, for an LLM that takes no turns; see ``LLM``."""
     return "\n\n".join(turn.text for turn in turns if turn.role != "assistant")
+
+
+def _next_of(
+    ended: SimpleQueue[tuple[_Place, Said | BaseException | None]], running: Mapping[_Place, Thread]
+) -> tuple[_Place | None, Said | BaseException | None]:
+    """What has ended next, and how; no place where nothing has for a while."""
+    dead = [place for place, thread in running.items() if not thread.is_alive()]  # they said all they say
+    with suppress(Empty):
+        return ended.get(timeout=0 if dead else LOOK)
+    if dead:
+        return dead[0], MemoRAGError("The thread of a request was broken off. Ask again.")
+    return None, None
 
 
 class _Order:

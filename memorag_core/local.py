@@ -10,19 +10,20 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from memorag_core.asks import check_new_tokens, checked_asks
 from memorag_core.cut import Cut, alike, check_documents
 from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError, NothingMemorizedError, UnsupportedModelError
 from memorag_core.grounding import Passages, SpanConstraint, Vocabulary
+from memorag_core.locking import cached_property
+from memorag_core.progress import progress_bar
 from memorag_core.prompts import PromptSet
 from memorag_core.protocols import Watch
 from memorag_core.readtext import DocumentSpan, ReadText
@@ -187,10 +188,8 @@ class LocalModel(ABC, Generic[M]):
         before = len(text_of(memory)) if memory is not None else 0
         ids, documents = self._encoded(text_or_documents, before=head + before)
         total, read = self._reading(memory, torch.from_numpy(ids).to(self._device), documents)
-        # disable=None is tqdm's way to show a bar on terminals only
-        hidden = None if progress is None else not progress
-        with tqdm(total=total, desc="memorizing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
-            done = read(bar.update)
+        with progress_bar(total, "memorizing", unit=" tokens", shown=progress, scaled=True) as told:
+            done = read(told)
         return done.on("cpu") if self.offload else done
 
     # Asking

@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from threading import RLock
 from typing import Any, Literal, NoReturn, Self, SupportsIndex, Unpack
 
 from memorag_core.answer import answer_from_evidence, draft_answer
@@ -26,6 +25,8 @@ from memorag_core.corpus import Change, Corpus, DocumentRow, Gone, Order, Put, R
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.grounding import Passages
 from memorag_core.language import detect_language
+from memorag_core.locking import Lock
+from memorag_core.packed import unpacking
 from memorag_core.prompts import load_prompts
 from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, Splitter
 from memorag_core.records import (
@@ -150,7 +151,7 @@ class MemoRAG:
         self._reader = Reader(
             self.model, self._maker, chunks or ChunkSettings(), order or "given", progress, splitter
         )
-        self._reading = RLock()
+        self._reading = Lock()
         self._corpus: Corpus | None = None
         self._store: Writer | None = None
         self._states: dict[str, frozenset[str]] = {}  # by place: the states there that this came from
@@ -678,13 +679,13 @@ class MemoRAG:
         """How many results a question gets, and how rankings are joined."""
         return self._retrieving
 
-    def _alone(self) -> Any:
+    def _alone(self) -> Lock:
         """The lock with which one thread at a time changes the memory; it would wait for itself for ever.
 
         Raises:
             InputError: Whom this thread asks during a change, such as an embedder, wants to change it too.
         """
-        if self._reading._is_owned():  # type: ignore[attr-defined]  # threading.Condition asks it the same
+        if self._reading.mine():
             raise InputError(
                 "A change of the memory was begun within another one, by the same thread; expected one at a "
                 "time. A function that is given to change() says what to put and what to delete."
@@ -692,10 +693,15 @@ class MemoRAG:
         return self._reading
 
     def _place(self, corpus: Corpus | None) -> None:
-        """Make a corpus the one that is asked; where a store is open, it is saved first."""
-        if self._store is not None:
-            self._store.save(self._stored(corpus))
-        self._corpus = corpus
+        """Make a corpus the one that is asked; where a store is open, once that holds it and not before."""
+
+        def placed() -> None:
+            self._corpus = corpus
+
+        if self._store is None:
+            placed()
+        else:
+            self._store.save(self._stored(corpus), placed)
 
     def _stored(self, corpus: Corpus | None) -> StoredCorpus:
         """A corpus as the store takes it; None for one without documents."""
@@ -730,7 +736,8 @@ class MemoRAG:
         if stored.documents:
             kept = {name: (index.arrays, index.header) for name, index in stored.indexes.items()}
             index = self._maker.unpacked(stored.chunks, stored.vectors, kept)
-            memory = self.model.unpack(stored.tensors, stored.header)
+            with unpacking("The stored memory", "Restore the store from a copy, or memorize the text again."):
+                memory = self.model.unpack(stored.tensors, stored.header)
             passages = _stored_passages(stored)
             changes = saved_changes(stored.settings)
             self._corpus = Corpus(stored.documents, memory, index, passages, changes)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memorag_core.cut import Cut
 from memorag_core.errors import StoreError
+from memorag_core.packed import unpacking, whole_number
 
 MARKED = 256
 """Tokens from one mark to the next."""
@@ -104,7 +105,13 @@ class ReadText:
 
     @classmethod
     def unpack(
-        cls, tensors: Mapping[str, Any], header: Mapping[str, Any], rows: Sequence[int], cut: Cut | None
+        cls,
+        tensors: Mapping[str, Any],
+        header: Mapping[str, Any],
+        rows: Sequence[int],
+        cut: Cut | None,
+        *,
+        vocabulary: int | None = None,
     ) -> ReadText:
         """The inverse of ``pack``.
 
@@ -113,20 +120,26 @@ class ReadText:
             header: likewise.
             rows: tokens of each part of the memory, what stands before the text not counted.
             cut: how the text was cut; None for one part.
+            vocabulary: token ids that the model knows; None looks at no ids.
 
         Raises:
             StoreError: they do not fit each other.
         """
         ids, marks = (_int32(tensors, name) for name in ("ids", "marks"))
-        try:
-            table = [(int(start), int(end), int(count)) for start, end, count in header["documents"]]
+        with unpacking("The memory's table of documents", _REMEDY):
+            table = [
+                (
+                    whole_number(start, "a start"),
+                    whole_number(end, "an end"),
+                    whole_number(count, "a count of marks"),
+                )
+                for start, end, count in header["documents"]
+            ]
             places = marks.split([count for _, _, count in table])
             documents = tuple(
                 DocumentSpan(start, end, tuple(place.tolist()))
                 for (start, end, _), place in zip(table, places, strict=True)
             )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise StoreError(f"The memory's table of documents is damaged: {error!r}. {_REMEDY}") from error
         ends = [0, *(document.end for document in documents)]
         if ends[-1] != len(ids) or not all(
             before <= document.start < document.end and document.marks[:1] == (0,)
@@ -135,6 +148,11 @@ class ReadText:
             raise StoreError(
                 f"The memory has {len(ids)} token ids, and its {len(documents)} documents end at {ends[-1]}; "
                 f"expected one after the other up to the last id. {_REMEDY}"
+            )
+        if vocabulary and len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < vocabulary):
+            raise StoreError(
+                f"The memory has token ids from {int(ids.min())} to {int(ids.max())}; the model knows 0 to "
+                f"{vocabulary - 1}. {_REMEDY}"
             )
         spans = (cut or Cut(len(ids) + 1, 0)).spans(len(ids))
         if [end - start for start, end in spans] != list(rows):

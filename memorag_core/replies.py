@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from memorag_core.decoding import Generated, Replies
 from memorag_core.grounding import SpanConstraint
+from memorag_core.locking import cached_property
 from memorag_core.protocols import Watch
 from memorag_core.records import Recollection, Span
 from memorag_core.tokens import Tokens

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Protocol, TypeAlias
 
 from memorag_core.clues import clues_of
+from memorag_core.errors import MemoRAGError
+from memorag_core.locking import LOOK
 from memorag_core.records import Ask, Clue, Recollection
 
 Heard: TypeAlias = Callable[[str, Clue], object]
@@ -100,13 +102,23 @@ class ClueStream:
     def __next__(self) -> Clue:
         if self._ended or self._closed.is_set():
             raise StopIteration
-        found = self._queue.get()
+        found = self._next()
         if isinstance(found, Clue):
             return found
         self._ended = True
         if found is not None:
             raise found
         raise StopIteration
+
+    def _next(self) -> Clue | BaseException | None:
+        """What is said next; nothing more comes of a thread that has ended, however it did."""
+        while True:
+            ended = not self._thread.is_alive()  # what it said was said before
+            try:
+                return self._queue.get(timeout=0 if ended else LOOK)
+            except Empty:
+                if ended:
+                    return MemoRAGError("The asking was broken off before its end. Ask again.")
 
     def close(self) -> None:
         """End the asking, and wait until it has ended."""

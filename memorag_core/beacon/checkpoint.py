@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -162,7 +163,7 @@ def save_checkpoint(
             save_file(tensors, unfinished, metadata={"format": "pt"})
         with _Replaced(target / CONFIG) as unfinished:
             unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"The checkpoint cannot be written to '{target}': {error}. Free space or grant access, or choose "
             "another folder."
@@ -201,5 +202,11 @@ def _stop_ids(folder: Path, config: Mapping[str, Any], tokens: Tokens | None) ->
         sources.append(read_json(generation).get("eos_token_id"))
     ids: set[int] = set()
     for source in sources:
-        ids.update(source if isinstance(source, list) else [] if source is None else [source])
+        found = source if isinstance(source, list) else [] if source is None else [source]
+        if any(type(one) is not int or one < 0 for one in found):
+            raise CheckpointError(
+                f"eos_token_id in '{folder}' is {source!r:.80}; expected a token id or a list of them. "
+                f"Correct {CONFIG} or {generation.name}."
+            )
+        ids.update(found)
     return frozenset(ids)

@@ -7,6 +7,7 @@ no model. A checkpoint's own code and its pickled weights are never looked at.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -91,14 +92,23 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{INDEX} and the files it names)."
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number, parse_float=_finite)
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"'{path}' is not JSON: {error}. Get the file anew.") from error
     if not isinstance(found, dict):
         raise CheckpointError(
             f"'{path}' holds a {type(found).__name__}, expected an object. Get the file anew."
         )
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no finite number")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

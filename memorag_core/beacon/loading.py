@@ -26,6 +26,9 @@ from memorag_core.errors import CheckpointError, UnsupportedModelError
 # Of a config.json, what describes the file and not the model.
 _NOT_THE_MODEL = ("architectures", "auto_map", "model_type", "transformers_version", "torch_dtype", "dtype")
 
+MAX_LAYERS = 1024
+"""Many more than any model has."""
+
 _HEAD = "lm_head.weight"
 _CODED_BYTES: Mapping[Quantization, float] = {"int8": 1.0, "int4": 0.53}  # for each number, scales included
 
@@ -48,6 +51,7 @@ def build_model(config: Mapping[str, Any], settings: BeaconSettings, dtype: torc
             "Get the model without quantization, and load it with quantize='int8' or quantize='int4'."
         )
     _check_rope(config)
+    _check_layers(config)
     own = {
         name: value
         for name, value in config.items()
@@ -135,12 +139,24 @@ def fill_model(
 def _check_rope(config: Mapping[str, Any]) -> None:
     for key in ("rope_parameters", "rope_scaling"):
         rope = config.get(key) or {}
+        if not isinstance(rope, Mapping):
+            raise CheckpointError(f"{key} is {rope!r:.80}; expected an object. Correct {CONFIG}.")
         found = rope.get("rope_type", rope.get("type", "default"))
         if found not in SUPPORTED_ROPE_TYPES:
             raise UnsupportedModelError(
                 f"{key} says {found!r}; supported are {', '.join(SUPPORTED_ROPE_TYPES)}, whose frequencies "
                 "do not change with the length of the text."
             )
+
+
+def _check_layers(config: Mapping[str, Any]) -> None:
+    """Refuse a number of layers that would be made one by one before anything is compared with the files."""
+    layers = config.get("num_hidden_layers", 1)
+    if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:
+        raise CheckpointError(
+            f"num_hidden_layers is {layers!r:.80}; expected a whole number from 1 to {MAX_LAYERS}. Correct "
+            f"{CONFIG}, or get the checkpoint anew."
+        )
 
 
 def _places(model: PreTrainedModel) -> dict[str, tuple[str, str]]:

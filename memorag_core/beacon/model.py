@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -21,6 +20,7 @@ from memorag_core.asks import check_new_tokens
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.cache import BeaconMemory, Block
 from memorag_core.beacon.checkpoint import load_checkpoint
+from memorag_core.beacon.finding import CONFIG, USAGE
 from memorag_core.beacon.fitting import Fit
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.layers import is_attached
@@ -34,8 +34,9 @@ from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.usage import Usage
 from memorag_core.beacon.windows import Stream
 from memorag_core.decoding import Generated, Replies
-from memorag_core.errors import InputError
+from memorag_core.errors import CheckpointError, InputError
 from memorag_core.local import Ids, LocalModel, Progress, check_rows
+from memorag_core.locking import cached_property
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.readtext import DocumentSpan
 from memorag_core.records import Ask, ClueKind
@@ -160,17 +161,25 @@ class BeaconModel(LocalModel[BeaconMemory]):
         loaded = load_checkpoint(
             name_or_path, device=device, dtype=dtype, device_map=device_map, quantize=quantize
         )
-        return cls(
-            loaded.model,
-            loaded.settings,
-            ratio=ratio,
-            tokens=loaded.tokens,
-            usage=loaded.usage,
-            stop=loaded.stop,
-            capacity=capacity,
-            overlap=overlap,
-            offload=offload,
-        )
+        try:
+            return cls(
+                loaded.model,
+                loaded.settings,
+                ratio=ratio,
+                tokens=loaded.tokens,
+                usage=loaded.usage,
+                stop=loaded.stop,
+                capacity=capacity,
+                overlap=overlap,
+                offload=offload,
+            )
+        except InputError as error:
+            if (ratio, capacity, overlap) != (None, "auto", "auto"):
+                raise
+            raise CheckpointError(
+                f"'{name_or_path}' cannot be used as its own files say: {error} Correct its {USAGE} or "
+                f"{CONFIG}, or get the checkpoint anew."
+            ) from error
 
     @property
     def model(self) -> PreTrainedModel:
@@ -361,7 +370,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
             StoreError: they do not fit this model, or each other.
         """
         ratio = header.get("ratio")
-        cut = self._cut_at(ratio if isinstance(ratio, int) else self.ratio)
+        cut = self._cut_at(ratio if type(ratio) is int else self.ratio)
         return unpack(
             self._host,
             cut,

@@ -21,6 +21,7 @@ from memorag_core.beacon.parts import Cut
 from memorag_core.beacon.settings import BeaconSettings
 from memorag_core.beacon.windows import Stream
 from memorag_core.errors import InputError, StoreError
+from memorag_core.packed import unpacking, whole_number
 from memorag_core.readtext import ReadText
 from memorag_core.tokens import Tokens
 
@@ -115,25 +116,26 @@ def unpack(
     Raises:
         StoreError: they do not fit the model, or each other.
     """
-    try:
+    with unpacking("The header of the memory", _REMEDY):
         if header["format"] != FORMAT:
             raise StoreError(
                 f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
                 "with the release that wrote it, or memorize the text again."
             )
-        start = Stream(int(header["window"]), int(header["ratio"]))
-        places = [(int(block["rows"]), start.after(int(block["tokens"]))) for block in header["blocks"]]
-        tokens = int(header["tokens"])
-        made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
+        start = Stream(whole_number(header["window"], "window"), whole_number(header["ratio"], "ratio"))
+        places = [
+            (whole_number(block["rows"], "rows", 1), start.after(whole_number(block["tokens"], "tokens", 1)))
+            for block in header["blocks"]
+        ]
+        tokens = whole_number(header["tokens"], "tokens", 1)
+        made = None
+        if header["capacity"] is not None:
+            made = Cut(
+                whole_number(header["capacity"], "capacity", 1), whole_number(header["overlap"], "overlap")
+            )
         told = header["documents"] is not None
-        if not places or min(rows for rows, _ in places) < 1:
-            raise ValueError(f"blocks {header['blocks']}")
-    except StoreError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"The header of the memory lacks a value or has a wrong one: {error!r}. {_REMEDY}"
-        ) from error
+        if not places:
+            raise TypeError("there are no blocks")
     if start.window != window or (made is not None and made != cut):
         raise StoreError(
             f"The memory was made with a window of {start.window} and {made or 'no parts'}; the model has a "
@@ -150,7 +152,7 @@ def unpack(
     text = None
     if told:
         rows_tokens = [stream.tokens - head for rows, stream in places for _ in range(rows)]
-        text = ReadText.unpack(tensors, header, rows_tokens, made)
+        text = ReadText.unpack(tensors, header, rows_tokens, made, vocabulary=host.vocabulary)
         tokens = head + len(text)
     try:
         return BeaconMemory(blocks, tokens, text)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
-from memorag_core.errors import UnsupportedModelError
+from memorag_core.errors import CheckpointError, UnsupportedModelError
 
 Projection: TypeAlias = Literal["q", "k", "v", "o"]
 
 SUPPORTED_MODEL_TYPES = ("qwen2", "qwen3", "mistral", "llama")
 PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o")
 MAX_RATIO = 128
+MAX_WINDOW = 1 << 24
 
 # The one value of each setting that this package computes; kin checkpoints carry others.
 _REQUIRED: Mapping[str, Any] = {
@@ -42,7 +43,7 @@ RESERVED = 1024
 """Tokens for a request and its reply, where a ratio that adapts to the text leaves room for them."""
 
 
-_ADAPT = re.compile(r"adapt-(\d+)")
+_ADAPT = re.compile(r"adapt-(\d{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ class BeaconSettings:
     ratio_mix: str = "step-random"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.window, int) or self.window < 1:
+        if type(self.window) is not int or not 1 <= self.window <= MAX_WINDOW:
             raise UnsupportedModelError(
-                f"beacon_window is {self.window!r}; expected a whole number of tokens, 1 or more."
+                f"beacon_window is {self.window!r}; expected a whole number of tokens, 1 to {MAX_WINDOW}."
             )
         if not self.ratios:
             raise UnsupportedModelError("beacon_ratio is empty; expected at least one ratio, such as [4].")
@@ -114,6 +115,7 @@ class BeaconSettings:
 
         Raises:
             UnsupportedModelError: a setting has a value that this package does not compute.
+            CheckpointError: the projections are no list.
         """
         if "beacon_window" not in config:
             raise UnsupportedModelError(
@@ -132,12 +134,18 @@ class BeaconSettings:
             raise UnsupportedModelError(
                 f"beacon_stride is {stride!r} and beacon_window {window!r}; supported are equal values only."
             )
+        params = config.get("beacon_param", ["q", "k", "v"])
+        if not isinstance(params, (list, tuple)) or not all(isinstance(name, str) for name in params):
+            raise CheckpointError(
+                f"beacon_param is {params!r:.80}; expected a list of some of {list(PROJECTIONS)}. Correct "
+                "config.json, or get the checkpoint anew."
+            )
         ratio = config.get("beacon_ratio", [4])
         ratios = tuple(ratio) if isinstance(ratio, (list, tuple)) else (ratio,)
         return cls(
             window=window,
             ratios=ratios,
-            params=tuple(config.get("beacon_param", ("q", "k", "v"))),
+            params=cast(tuple[Projection, ...], tuple(params)),
             embed_init=config.get("beacon_embed_init", "eos"),
             ratio_mix=config.get("beacon_ratio_mix", "step-random"),
         )

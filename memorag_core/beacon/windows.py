@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError
+from memorag_core.locking import cached_property
 
 Ints = npt.NDArray[np.int64]
 

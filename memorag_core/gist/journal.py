@@ -27,6 +27,7 @@ LOCK_SECONDS = 60.0
 """How long another process may hold the lock, which it needs for a moment."""
 
 _HEAD = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION}).encode() + b"\n"
+_PIECE = 1 << 16  # bytes that are looked through at once for the end of a line
 _REMEDY = "Restore it from a copy, or give another path (all blocks are condensed again)."
 
 
@@ -76,6 +77,7 @@ class Journal:
         entry = {"key": key, "gist": gist, "tokens": tokens, "gist_tokens": gist_tokens}
         line = json.dumps({**entry, "sha256": _digest(entry)}, ensure_ascii=False) + "\n"
         with self._locked():
+            _drop_half_line(self.path)
             _append(self.path, line.encode())
 
     @contextmanager
@@ -108,9 +110,26 @@ def _append(path: Path, content: bytes) -> None:
             while rest:
                 rest = rest[file.write(rest) or 0 :]
             os.fsync(file.fileno())
-        except OSError:
+        except BaseException:  # an interrupt too
             os.truncate(path, before)  # a half line must not stand before the next one
             raise
+
+
+def _drop_half_line(path: Path) -> None:
+    """Remove what a writer that was killed since this one began left of its last line."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        whole, start = end, end
+        while start:
+            size = min(start, _PIECE)
+            start -= size
+            file.seek(start)
+            newline = file.read(size).rfind(b"\n")
+            if newline >= 0:
+                whole = start + newline + 1
+                break
+        if whole < end:
+            file.truncate(whole)
 
 
 def _parsed(line: bytes, where: str) -> tuple[str, str]:
@@ -118,7 +137,7 @@ def _parsed(line: bytes, where: str) -> tuple[str, str]:
         entry = json.loads(line)
         digest = entry.pop("sha256")
         key, gist = entry["key"], entry["gist"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{where} is damaged: {error!r}. {_REMEDY}") from error
     if digest != _digest(entry):
         raise StoreError(f"{where} is damaged: its sha256 does not fit its content. {_REMEDY}")

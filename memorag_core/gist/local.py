@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memorag_core.errors import InputError
 from memorag_core.gist.condensing import Condenser, Task
 from memorag_core.llm import Said, Usage
+from memorag_core.locking import Lock
 from memorag_core.prompts import Parts, PromptSet
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _LocalCondenser:
         self._network = network
         self._tokens = tokens
         self._usage = Usage()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def usage(self) -> Usage:

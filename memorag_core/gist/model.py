@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from tqdm import tqdm
-
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.gist.blocks import Block, checked_documents, cut_blocks
 from memorag_core.gist.condensing import Task, WithoutGist, as_condenser, condense
@@ -22,6 +20,7 @@ from memorag_core.gist.memory import Gist, GistMemory
 from memorag_core.gist.pack import pack, unpack
 from memorag_core.language import detect_language
 from memorag_core.llm import CONCURRENCY, CountTokens, Usage
+from memorag_core.progress import progress_bar
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import MemoryModel, Watch, asked_together
 from memorag_core.records import Ask, Document, Recollection
@@ -252,18 +251,16 @@ class GistModel:
         """The gists of each document."""
         tasks = [self._tasks(document, own) for document, own in zip(documents, blocks, strict=True)]
         asked = sum(task.block.tokens for own in tasks for task in own)
-        # disable=None is tqdm's way to show a bar on terminals only
-        hidden = None if progress is None else not progress
         texts: dict[str, str] = {}
         if asked:
-            with tqdm(total=asked, desc="condensing", unit=" tokens", unit_scale=True, disable=hidden) as bar:
+            with progress_bar(asked, "condensing", unit=" tokens", shown=progress, scaled=True) as told:
                 texts = condense(
                     tasks,
                     self._condenser,
                     gist_tokens=self.gist_tokens,
                     without_gist=self.without_gist,
                     journal=self._journal,
-                    progress=bar.update,
+                    progress=told,
                 )
         found = {task.block: texts[task.key] for own in tasks for task in own}
         return [[self._gist(block, found.get(block)) for block in own] for own in blocks]

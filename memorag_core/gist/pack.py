@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from memorag_core.errors import StoreError
 from memorag_core.gist.memory import Gist, GistMemory
+from memorag_core.packed import unpacking, whole_number
 
 FORMAT = 1
 
@@ -110,16 +111,18 @@ def unpack(
 
 def _gists(tensors: Mapping[str, Any], documents: Any) -> tuple[Gist, ...]:
     text, ends, spans, tokens = (_table(tensors, name) for name in _TABLES)
-    try:
-        owners = [str(name) for name, count in documents for _ in range(count)]
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"The table of documents is damaged: {error!r}. {_REMEDY}") from error
+    with unpacking("The table of documents", _REMEDY):
+        if any(type(name) is not str for name, _ in documents):
+            raise TypeError("an id is no text")
+        owners = [
+            name for name, count in documents for _ in range(whole_number(count, "a count", 0, len(text)))
+        ]
     if not owners or not len(owners) == len(ends) == len(spans) == len(tokens):
         raise StoreError(
             f"The memory has {len(ends)} gists, {len(spans)} spans and {len(tokens)} counts of tokens; "
             f"expected one of each for the {len(owners)} blocks of its documents. {_REMEDY}"
         )
-    if ends[-1] != len(text) or np.diff(ends, prepend=0).min() < 1:
+    if ends[-1] != len(text) or ends[0] < 1 or (ends[1:] <= ends[:-1]).any():
         raise StoreError(
             f"The gists do not cover their text of {len(text)} bytes; expected ends that rise to it. "
             f"{_REMEDY}"

@@ -67,7 +67,7 @@ def unpack(
         )
     text, ends, tokens, documents = (_array(arrays, name) for name in _TYPES)
     lengths = np.diff(ends, prepend=0)
-    if not len(ends) or ends[-1] != len(text) or lengths.min() < 1:
+    if not len(ends) or ends[-1] != len(text) or not _rises(ends):
         raise StoreError(
             f"The pieces of the memory do not cover its text of {len(text)} bytes; expected ends that rise "
             f"to it. {_REMEDY}"
@@ -77,7 +77,7 @@ def unpack(
             f"The memory has {len(ends)} pieces and {len(tokens)} counts of tokens; expected a count of 0 or "
             f"more for each. {_REMEDY}"
         )
-    if not len(documents) or documents[-1] != len(ends) or np.diff(documents, prepend=0).min() < 1:
+    if not len(documents) or documents[-1] != len(ends) or not _rises(documents):
         raise StoreError(
             f"The documents of the memory do not cover its {len(ends)} pieces; expected ends that rise to "
             f"their number. {_REMEDY}"
@@ -91,6 +91,11 @@ def unpack(
     except UnicodeDecodeError as error:
         raise StoreError(f"The text of the memory is no UTF-8: {error}. {_REMEDY}") from error
     return HostedMemory(pieces, capacity, overlap, tuple(documents.tolist()))
+
+
+def _rises(ends: npt.NDArray[Any]) -> bool:
+    """From above 0; compared and not subtracted, for a difference may be too large for its type."""
+    return bool(ends[0] > 0 and (ends[1:] > ends[:-1]).all())
 
 
 def _array(arrays: Mapping[str, Any], name: str) -> npt.NDArray[Any]:

@@ -29,6 +29,8 @@ from memorag_core.tokens import Tokens
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+MAX_LAYERS = 1024
+"""Many more than any model has."""
 
 _FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # the last three are tokenizers'
 _NAMED = 8  # names that an error lists
@@ -130,6 +132,12 @@ def _config(folder: Path) -> Any:
                 f"checkpoint, which is never done: {error}"
             ) from error
         raise CheckpointError(f"'{folder / CONFIG}' cannot be read: {error} Get the file anew.") from error
+    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 1)
+    if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:  # they would be made one by one
+        raise CheckpointError(
+            f"'{folder / CONFIG}' says num_hidden_layers {layers!r:.80}; expected a whole number from 1 to "
+            f"{MAX_LAYERS}. Get the file anew."
+        )
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModelError(
             f"'{folder}' holds a model of type {config.model_type!r}, which is no decoder-only language "

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
+
+from memorag_core.locking import cached_property
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -21,6 +20,7 @@ from memorag_core.cut import Cut
 from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
 from memorag_core.local import Ids, LocalModel, Progress, check_rows
+from memorag_core.locking import cached_property
 from memorag_core.longcontext.asking import generate
 from memorag_core.longcontext.checkpoint import load_checkpoint
 from memorag_core.longcontext.memory import Block, LongContextMemory

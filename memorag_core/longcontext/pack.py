@@ -19,6 +19,7 @@ from memorag_core.errors import InputError, StoreError
 from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.host import Host, text_config
 from memorag_core.longcontext.memory import Block, LongContextMemory
+from memorag_core.packed import unpacking, whole_number
 from memorag_core.readtext import ReadText
 from memorag_core.tokens import Tokens
 
@@ -98,24 +99,25 @@ def unpack(
     Raises:
         StoreError: they do not fit the model, or each other.
     """
-    try:
+    with unpacking("The header of the memory", _REMEDY):
         if header["format"] != FORMAT:
             raise StoreError(
                 f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
                 "with the release that wrote it, or memorize the text again."
             )
-        places = [(int(block["rows"]), int(block["tokens"])) for block in header["blocks"]]
-        tokens = int(header["tokens"])
-        made = Cut(header["capacity"], header["overlap"]) if header["capacity"] is not None else None
+        places = [
+            (whole_number(block["rows"], "rows", 1), whole_number(block["tokens"], "tokens", 1))
+            for block in header["blocks"]
+        ]
+        tokens = whole_number(header["tokens"], "tokens", 1)
+        made = None
+        if header["capacity"] is not None:
+            made = Cut(
+                whole_number(header["capacity"], "capacity", 1), whole_number(header["overlap"], "overlap")
+            )
         told = header["documents"] is not None
-        if not places or min(map(min, places)) < 1 or tokens < places[0][1]:
-            raise ValueError(f"blocks {header['blocks']}, tokens {tokens}")
-    except StoreError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"The header of the memory lacks a value or has a wrong one: {error!r}. {_REMEDY}"
-        ) from error
+        if not places or tokens < places[0][1]:
+            raise TypeError(f"blocks {header['blocks']}, tokens {tokens}")
     if made is not None and made != cut:
         raise StoreError(f"The memory was cut into parts with {made}; the model is set to {cut}. {_REMEDY}")
     longest = max(length for _, length in places)
@@ -133,7 +135,11 @@ def unpack(
     text = None
     if told:
         text = ReadText.unpack(
-            tensors, header, [length - head for rows, length in places for _ in range(rows)], made
+            tensors,
+            header,
+            [length - head for rows, length in places for _ in range(rows)],
+            made,
+            vocabulary=text_config(host.model).vocab_size,
         )
         tokens = head + len(text)
     try:

@@ -326,6 +326,8 @@ class DenseIndex:
         with_faiss = _with_faiss(backend, settings)
         vectors = stored_vectors(arrays, header)
         about = header.get("structure")
+        if not isinstance(about, Mapping | None):
+            raise StoreError(f"The header's structure is {about!r:.80}; expected an object. {REMEDY}")
         if about is None or not with_faiss or not fits(about, settings):
             return cls._of_units(vectors, embedder, backend, settings)
         if "structure" not in arrays or "places" not in arrays:

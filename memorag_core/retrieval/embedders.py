@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property
 from inspect import iscoroutinefunction
 from os import PathLike
-from threading import Lock
 from typing import Any
 
 from memorag_core.errors import InputError
+from memorag_core.locking import Lock, cached_property
 from memorag_core.protocols import Embedder, TextEncoder
 from memorag_core.retrieval.flag import flag_embedder, is_flag_embedder
 from memorag_core.retrieval.inference import read_limit

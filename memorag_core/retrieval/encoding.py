@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from memorag_core.errors import InputError
+from memorag_core.progress import progress_bar
 from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.records import Chunk
 
@@ -46,14 +46,8 @@ def encode_chunks(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; give the texts of one call as 1 or more.")
     check_embedder(embedder)
-    bar = tqdm(
-        total=len(chunks),
-        desc="encoding",
-        unit="chunk",
-        disable=None if progress is None else not progress,
-    )
     blocks: list[FloatMatrix] = []
-    with bar:
+    with progress_bar(len(chunks), "encoding", unit="chunk", shown=progress) as told:
         for start in range(0, len(chunks), batch_size):
             texts = [chunk.text for chunk in chunks[start : start + batch_size]]
             block = unit_rows(embedder.embed_documents(texts), len(texts), f"the chunks from number {start}")
@@ -63,7 +57,7 @@ def encode_chunks(
                     f"{start}, but of {blocks[0].shape[1]} before; all must have one size."
                 )
             blocks.append(block)
-            bar.update(len(texts))
+            told(len(texts))
     return np.concatenate(blocks)
 
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.locking import Lock
 from memorag_core.protocols import FloatMatrix, TokenWeights
 from memorag_core.retrieval.inference import (
     ForwardError,

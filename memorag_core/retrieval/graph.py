@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
+from memorag_core.packed import whole_number
 from memorag_core.records import Chunk
 from memorag_core.retrieval.entities import EntityFinder, entity_key, find_entities
 
@@ -211,9 +212,9 @@ class EntityGraph:
             numbers = np.array(arrays["entity_numbers"], dtype=np.int32)
             names = np.array(arrays["entity_names"], dtype=np.uint8).tobytes().decode()
             vocabulary = tuple(names.split("\n")) if names else ()
-            count = int(kept["chunks"])
-            entities = int(kept["entities"])
-        except (KeyError, TypeError, ValueError) as error:
+            count = whole_number(kept["chunks"], "chunks")
+            entities = whole_number(kept["entities"], "entities")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StoreError(
                 f"The kept graph cannot be read ({error!r}); expected entity_offsets, entity_numbers, "
                 "entity_names, chunks and entities as pack gives them. Build the graph from the chunks again."

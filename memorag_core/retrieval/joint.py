@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from tqdm import tqdm
 
 from memorag_core.errors import InputError
+from memorag_core.progress import progress_bar
 from memorag_core.protocols import Embedder, FloatMatrix, LexicalEncoder, TokenWeights
 from memorag_core.records import Chunk
 from memorag_core.retrieval.encoding import unit_rows
@@ -64,8 +64,7 @@ def encode_both(
     encoder = as_lexical_encoder(embedder)
     rows: list[FloatMatrix] = []
     weights: list[TokenWeights] = []
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(chunks), desc="encoding", unit="chunk", disable=hidden) as bar:
+    with progress_bar(len(chunks), "encoding", unit="chunk", shown=progress) as told:
         for start in range(0, len(chunks), batch_size):
             texts = [chunk.text for chunk in chunks[start : start + batch_size]]
             if isinstance(encoder, _Both):
@@ -85,5 +84,5 @@ def encode_both(
                     f"{rows[0].shape[1]} before; all must have one size."
                 )
             weights += own
-            bar.update(len(texts))
+            told(len(texts))
     return np.concatenate(rows), tuple(weights)

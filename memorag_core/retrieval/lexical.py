@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from memorag_core.errors import InputError, StoreError
+from memorag_core.progress import progress_bar
 from memorag_core.protocols import LexicalEncoder, TokenWeights
 from memorag_core.records import Chunk
 from memorag_core.retrieval.sparse import best_first
@@ -81,9 +81,8 @@ class LexicalIndex:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; give the texts of one call as 1 or more.")
         _check_encoder(encoder)
-        hidden = None if progress is None else not progress
         weights: list[TokenWeights] = []
-        with tqdm(total=len(chunks), desc="weighing", unit="chunk", disable=hidden) as bar:
+        with progress_bar(len(chunks), "weighing", unit="chunk", shown=progress) as told:
             for start in range(0, len(chunks), batch_size):
                 texts = [chunk.text for chunk in chunks[start : start + batch_size]]
                 found = encoder.lexical_documents(texts)
@@ -93,7 +92,7 @@ class LexicalIndex:
                         "mapping for each."
                     )
                 weights += found
-                bar.update(len(texts))
+                told(len(texts))
         return cls.from_weights(weights, encoder)
 
     @classmethod
@@ -192,7 +191,7 @@ class LexicalIndex:
             StoreError: Another encoder, or arrays that make no index.
         """
         _check_encoder(encoder)
-        saved, given = dict(header.get("encoder") or {}), dict(encoder.fingerprint)
+        saved, given = header.get("encoder") or {}, dict(encoder.fingerprint)
         if saved != given:
             raise StoreError(
                 f"The lexical weights were made by {saved}, but the encoder is {given}: give that encoder, "

@@ -157,7 +157,13 @@ class IndexMaker:
     ) -> LexicalIndex:
         encoder = as_lexical_encoder(self.embedder)
         if kept is not None:
-            return LexicalIndex.unpack(*kept, encoder)
+            index = LexicalIndex.unpack(*kept, encoder)
+            if index.size != len(chunks):
+                raise StoreError(
+                    f"The saved lexical index is of {index.size} chunks; expected {len(chunks)}. Index the "
+                    "chunks again."
+                )
+            return index
         if weights is not None:
             return LexicalIndex.from_weights(weights, encoder)
         return LexicalIndex.build(chunks, encoder, progress=self.progress)
@@ -166,6 +172,11 @@ class IndexMaker:
         if self.entities is None:
             return None
         built_in = self.entities is find_entities
+        if kept is not None and type(kept[1].get("built_in_finder")) is not bool:
+            raise StoreError(
+                "The header of the saved graph does not say who found its entities: built_in_finder is "
+                f"{kept[1].get('built_in_finder')!r:.80}, expected true or false. Memorize the text again."
+            )
         if kept is not None and built_in and not kept[1].get("built_in_finder"):
             raise InputError(
                 "The entities of the saved graph were found by a finder of your own, and none was given for "

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import MissingExtraError, StoreError
+from memorag_core.locking import Lock
 from memorag_core.protocols import FloatMatrix
 from memorag_core.retrieval.vectors import VectorKind, VectorSettings, on_gpu
 

@@ -14,10 +14,11 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from time import monotonic
 from typing import Any, TypeAlias
 
+from memorag_core.locking import Lock
 from memorag_core.protocols import AsyncSearcher, Searcher
 from memorag_core.records import FoundPassage
 from memorag_core.retrieval.searchers import checked_passages

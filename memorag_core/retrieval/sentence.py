@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.locking import Lock
 from memorag_core.retrieval.inference import (
     best_device,
     check_batch_size,

@@ -7,6 +7,7 @@ what the files hold.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import shutil
@@ -30,6 +31,8 @@ from memorag_core.store.layout import (
     StoredFile,
 )
 from memorag_core.store.manifest import expect_known, parse_manifest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +130,18 @@ class LocalFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Room for what is being written; afterwards what the manifest in place does not name is gone."""
+        """Room for what is being written; afterwards what the manifest in place does not name is gone.
+
+        What cannot be removed then stays till next time: by then the store has changed, or has not.
+        """
         try:
             shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
-            (self.path / UNFINISHED).mkdir()
+            (self.path / UNFINISHED).mkdir(exist_ok=True)  # it is there where the disk keeps it
             yield
         finally:
             shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
-            self.remove_unnamed()
+            with suppress(OSError):
+                self.remove_unnamed()
 
     def put(self, part: Part, write: Callable[[Path], None]) -> StoredFile:
         """Let a file be written, and give it the name of its content."""
@@ -159,6 +166,8 @@ class LocalFolder:
 
         Raises:
             StoreError: another one is in place.
+            OSError: the disk refused; the manifest before is in place. Where it does not confirm the new one,
+                that is in place all the same, and a warning is logged.
         """
         unfinished = self.path / UNFINISHED / self.manifest
         unfinished.write_bytes(manifest_bytes)
@@ -166,7 +175,15 @@ class LocalFolder:
         sync_folder(self.path)
         self.expect(before)
         os.replace(unfinished, self.path / self.manifest)
-        sync_folder(self.path)
+        try:
+            sync_folder(self.path)
+        except OSError as error:
+            logger.warning(
+                "'%s' was saved, but the disk did not confirm it (%s): a power loss now may leave the state "
+                "before.",
+                self.path,
+                error,
+            )
 
     def expect(self, before: bytes | None) -> None:
         """Refuse to go on where another manifest is in place than the given one.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -43,9 +44,19 @@ def parse(data: bytes, where: object) -> dict[str, Any]:
         StoreError: they hold anything else.
     """
     try:
-        return typed(json.loads(data.decode("utf-8", "surrogatepass")), dict)
+        text = data.decode("utf-8", "surrogatepass")
+        return typed(json.loads(text, parse_constant=_no_number, parse_float=_finite), dict)
     except (ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"'{where}' is not the JSON that was saved: {error}. {REMEDY}") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no finite number")
 
 
 def typed(value: Any, kind: type[T]) -> T:

@@ -7,6 +7,7 @@ and holds no more than the files do.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from memorag_core.errors import StoreError
 from memorag_core.protocols import FloatMatrix
+from memorag_core.store.advice import advice
 from memorag_core.store.jsontext import parse
 from memorag_core.store.layout import (
     MANIFEST,
@@ -115,7 +117,9 @@ def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any])
     paths = {file.name: place.fetch(file) for file in manifest.all_files}
     documents = tuple(parse_document(row, path) for row, path in _rows(manifest.files["documents"], paths))
     by_id = {document.id: document for document in documents}
+    _expect_once("document", [document.id for document in documents], place)
     chunks = tuple(parse_chunk(row, by_id, path) for row, path in _rows(manifest.files["chunks"], paths))
+    _expect_once("chunk", [chunk.id for chunk in chunks], place)
     vectors = None
     if "vectors" in manifest.files:
         vectors = _vectors(_tensors(manifest.files["vectors"], paths), len(chunks), place)
@@ -129,6 +133,12 @@ def read_state(place: Place, manifest: Manifest, fingerprint: Mapping[str, Any])
         vectors=vectors,
         indexes=_indexes(manifest, paths),
     )
+
+
+def _expect_once(what: str, ids: Sequence[str], place: Place) -> None:
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
+        raise StoreError(f"'{place}' holds the {what} {twice!r:.80} more than once. {REMEDY}")
 
 
 def _indexes(manifest: Manifest, paths: Mapping[str, Path]) -> dict[str, StoredIndex]:
@@ -151,7 +161,7 @@ def _rows(files: Sequence[StoredFile], paths: Mapping[str, Path]) -> Iterator[tu
                     yield parse(line, path), path
                     done += 1
         except OSError as error:  # removed since it was checked
-            raise StoreError(f"'{path}' cannot be read: {error}. {REMEDY}") from error
+            raise StoreError(f"'{path}' cannot be read: {error}. {advice(error)}") from error
         if file.rows != (before, done):
             raise StoreError(
                 f"'{path}' has the rows {before} to {done}, and the manifest says {file.rows}. {REMEDY}"

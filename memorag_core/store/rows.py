@@ -63,9 +63,10 @@ def chunk_rows(chunks: Sequence[Chunk], documents: Sequence[Document]) -> list[b
 def parse_document(row: Mapping[str, Any], where: object) -> Document:
     """The document of a line; ``where`` is named in the error."""
     try:
-        metadata = frozen(typed(row["metadata"], dict))
-        return Document(text=typed(row["text"], str), id=typed(row["id"], str), metadata=metadata)
-    except (KeyError, TypeError) as error:
+        text = typed(row["text"], str)
+        text.encode()  # half a surrogate pair is text for no tokenizer
+        return Document(text, id=typed(row["id"], str), metadata=frozen(typed(row["metadata"], dict)))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"'{where}' has a row that is no document: {error}. {REMEDY}") from error
 
 
@@ -87,5 +88,7 @@ def parse_chunk(row: Mapping[str, Any], documents: Mapping[str, Document], where
             end=end,
             metadata=metadata,
         )
-    except (KeyError, TypeError) as error:
+    except StoreError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"'{where}' has a row that is no chunk: {error}. {REMEDY}") from error

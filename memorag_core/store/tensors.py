@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from memorag_core.errors import StoreError
+from memorag_core.store.advice import advice
 from memorag_core.store.layout import REMEDY, Encoding, Quantized, Slice
 from memorag_core.store.quantizing import DTYPES, dequantize, quantize
 
@@ -112,19 +115,29 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], starts: Mapping[str, i
         file: where.
         tensors: by the name in the file.
         starts: the first entry of each; in the file, so that equal tensors of two places are two files.
+
+    Raises:
+        OSError: the disk refused.
     """
-    if all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
-        from safetensors.numpy import save_file as save_arrays
+    from safetensors import SafetensorError
 
-        save_arrays(
-            {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()},
-            file,
-            _about("numpy", starts),
-        )
-        return
-    from safetensors.torch import save_file
+    try:
+        if all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
+            from safetensors.numpy import save_file as save_arrays
 
-    save_file({name: _alone(tensor) for name, tensor in tensors.items()}, file, _about("torch", starts))
+            save_arrays(
+                {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()},
+                file,
+                _about("numpy", starts),
+            )
+        else:
+            from safetensors.torch import save_file
+
+            save_file(
+                {name: _alone(tensor) for name, tensor in tensors.items()}, file, _about("torch", starts)
+            )
+    except SafetensorError as error:
+        raise as_os_error(error) from error
 
 
 def read_raw(segments: Sequence[tuple[Path, Mapping[str, Slice]]]) -> tuple[dict[str, Stored], bool]:
@@ -148,7 +161,9 @@ def read_raw(segments: Sequence[tuple[Path, Mapping[str, Slice]]]) -> tuple[dict
                     names = [name] if part.quantized is None else [name, name + SCALES]
                     raw = {one: file.get_tensor(one) for one in names}
                     pieces.setdefault(name, []).append((part, raw))
-        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        except OSError as error:
+            raise StoreError(f"'{path}' cannot be read: {error}. {advice(error)}") from error
+        except (SafetensorError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"'{path}' is not a safetensors file with what it should hold: {error}. {REMEDY}"
             ) from error
@@ -158,6 +173,12 @@ def read_raw(segments: Sequence[tuple[Path, Mapping[str, Slice]]]) -> tuple[dict
             f"all of numpy. {REMEDY}"
         )
     return {name: _joined(name, parts) for name, parts in pieces.items()}, kinds == {"numpy"}
+
+
+def as_os_error(error: Exception) -> OSError:
+    """What the disk said to safetensors, which tells of it in its own words only."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(said[1]), os.strerror(int(said[1]))) if said else OSError(str(error))
 
 
 def _about(framework: str, starts: Mapping[str, int]) -> dict[str, str]:

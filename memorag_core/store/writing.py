@@ -5,6 +5,7 @@ In: ``StoredCorpus``, a folder or an address. Out: the state after, or, if anyth
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 from memorag_core import __version__
 from memorag_core.errors import InputError, StoreError
+from memorag_core.store.advice import advice
 from memorag_core.store.folder import saved_by_another
 from memorag_core.store.layout import (
     ENCODINGS,
@@ -33,6 +35,8 @@ from memorag_core.store.reading import manifest_of, read_state
 from memorag_core.store.rows import chunk_rows, document_rows
 from memorag_core.store.segments import Intact, Kept, keep_rows, keep_tensors
 from memorag_core.store.tensors import Stored, as_stored, read_raw, write_tensors
+
+logger = logging.getLogger(__name__)
 
 
 def save_store(
@@ -142,10 +146,13 @@ class Writer:
         release, self._release = self._release, None
         if release is None:
             return
-        if os.getpid() == self._process:
-            release()
-        else:  # a lock is shared by a process and its forks: letting go here would let go there
+        if os.getpid() != self._process:  # a lock is shared by a process and its forks: it would let go there
             _INHERITED.append(release)
+            return
+        try:
+            release()
+        except OSError as error:  # it ends with the process; what was changed is changed
+            logger.warning("The lock of '%s' could not be given back: %s", self._place, error)
 
     @property
     def closed(self) -> bool:
@@ -193,7 +200,8 @@ class Writer:
             return
         if states:
             raise saved_by_another(self._place, "process or machine")
-        lost = self._lost(self._manifest, corpus)
+        with _told(self._place):
+            lost = self._lost(self._manifest, corpus)
         if lost:
             raise StoreError(
                 f"'{self._place}' holds a memory {lost}, and was left as it is. Expected one that this one "
@@ -201,8 +209,15 @@ class Writer:
                 "change there, save to another place, or replace it with save(path, overwrite=True)."
             )
 
-    def save(self, corpus: StoredCorpus) -> None:
-        """Write a corpus, as ``save_store`` does; what another writer put there meanwhile is not replaced."""
+    def save(self, corpus: StoredCorpus, placed: Callable[[], None] = lambda: None) -> None:
+        """Write a corpus, as ``save_store`` does; what another writer put there meanwhile is not replaced.
+
+        Args:
+            corpus: what to write.
+            placed: called once the store holds it, whatever is raised then (an interrupt may come at any
+                moment); it must be good for being called twice. Where it was not called, the store is known,
+                or said, not to hold it.
+        """
         self._expect_open()
         with _told(self._place), self._own_state(), self._place.writing():
             before = self._manifest
@@ -215,7 +230,7 @@ class Writer:
                 return file.name in sure or place.has(file)
 
             manifest, new = _put_all(place, corpus, before, kv, intact)
-            self._publish(manifest, new)
+            self._publish(manifest, new, placed)
 
     def compact(self) -> None:
         """Fold the segments, as ``compact`` does."""
@@ -229,12 +244,35 @@ class Writer:
                 new += [file for file in files[part] if file not in segments]
             manifest = replace(before, files=files)
             self._publish(manifest, new)
-            self._place.discard(manifest)
+            try:
+                self._place.discard(manifest)
+            except StoreError as error:
+                logger.warning("'%s' is compacted, and its old files still lie there: %s", self._place, error)
 
-    def _publish(self, manifest: Manifest, new: Sequence[StoredFile]) -> None:
-        self._tried = compose(manifest)
-        self._place.publish(self._tried, new, self._state)
-        self._adopt(self._tried)
+    def _publish(
+        self, manifest: Manifest, new: Sequence[StoredFile], placed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Put a manifest in place, and tell of it by what is there afterwards, not by what was raised."""
+        self._tried = state = compose(manifest)
+        try:
+            self._place.publish(state, new, self._state)
+            self._adopt(state)
+            placed()
+        except BaseException as error:
+            there = self._holds(state)
+            if there:
+                self._adopt(state)
+                placed()
+            if not isinstance(error, Exception) or there is False:
+                raise
+            if there is None and isinstance(error, StoreError):  # the place says what it knows
+                raise
+            if there is None:
+                raise StoreError(
+                    f"Whether '{self._place}' was changed is not known: {error} What lies there "
+                    "cannot be read either. Open or load it again, and look, before the change is made again."
+                ) from error
+            logger.warning("'%s' was saved, though what it lies on failed then: %s", self._place, error)
 
     def _adopt(self, state: bytes) -> None:
         manifest = self._known(state)
@@ -266,6 +304,13 @@ class Writer:
                 if not have.issuperset(rows):
                     return "with other documents"
         return ""
+
+    def _holds(self, state: bytes) -> bool | None:
+        """Whether a manifest is the one in place; None where that cannot be found out."""
+        try:
+            return self._place.state() == state
+        except StoreError:
+            return None
 
     def _expect_open(self) -> None:
         if os.getpid() != self._process:
@@ -396,5 +441,5 @@ def _told(place: Place) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"Could not save to '{place}': {error}. What was stored there before is unchanged. "
-            f"Free space or grant access, or save to another folder."
+            f"{advice(error)}"
         ) from error

@@ -16,12 +16,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -33,6 +35,9 @@ from memorag_core.training.loss import Episode, episode_loss
 from memorag_core.training.tasks import Mix
 
 logger = logging.getLogger(__name__)
+
+# What a file that was not written by this raises, on its way into a model.
+_UNFIT = (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +313,23 @@ def _average(gradients: Sequence[Tensor], world: int) -> None:
 def _save(
     folder: Path, state: _State, model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer]
 ) -> None:
-    """Write model, optimizers and log; the JSON comes last and names the tensors it belongs to."""
+    """Write model, optimizers and log; the JSON comes last and names the tensors it belongs to.
+
+    Raises:
+        StoreError: the disk refused; what was saved before is still there.
+    """
+    try:
+        _write(folder, state, model, optimizers)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"The state of the training cannot be saved to '{folder}': {error}. What was saved there before "
+            "is unchanged. Free space or grant access, and start again: it goes on from there."
+        ) from error
+
+
+def _write(
+    folder: Path, state: _State, model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
     for number, optimizer in enumerate(optimizers):
@@ -322,10 +343,26 @@ def _save(
     os.replace(beside, folder / "state.json")
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
-            old.unlink()
+            with suppress(OSError):  # it is saved already; the next time removes it
+                old.unlink()
 
 
 def _restore(folder: Path, model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer]) -> _State:
+    """What was saved.
+
+    Raises:
+        StoreError: it is damaged, or of another model.
+    """
+    try:
+        return _read(folder, model, optimizers)
+    except _UNFIT as error:
+        raise StoreError(
+            f"The training's state in '{folder}' cannot be read, or is of another model: {error!r:.200}. "
+            "Start with a new folder."
+        ) from error
+
+
+def _read(folder: Path, model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer]) -> _State:
     saved = json.loads((folder / "state.json").read_text())
     path = folder / saved.pop("tensors")
     if not path.exists():

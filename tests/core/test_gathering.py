@@ -63,7 +63,7 @@ def start(
 
 
 def is_idle(gathering: Gathering) -> bool:
-    return not gathering._busy and not gathering._waiting
+    return not gathering._leading.held() and not gathering._waiting
 
 
 def test_what_comes_while_the_memory_is_asked_is_asked_together_afterwards(

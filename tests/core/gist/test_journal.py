@@ -93,3 +93,14 @@ def test_many_writers_share_a_journal(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(Journal(path).read()) == 40
+
+
+def test_a_writer_goes_on_behind_what_another_one_left_of_its_last_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.read()
+    for number, left in enumerate((b'{"key": "b', b"x" * 200_000, b"")):
+        journal.write(f"a{number}", "A gist.", tokens=9, gist_tokens=2)
+        with journal.path.open("ab") as other:  # killed while it wrote
+            other.write(left)
+    journal.write("c", "Another.", tokens=9, gist_tokens=2)
+    assert list(Journal(journal.path).read()) == ["a0", "a1", "a2", "c"]

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from memorag_core.beacon.layers import attach, beacon_parameters
 from memorag_core.beacon.settings import BeaconSettings
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, StoreError
 from memorag_core.training.loss import Episode
 from memorag_core.training.tasks import EpisodeSampler, Mix, Prose, split_sentences, tokenize_books
 from memorag_core.training.tokenizer import train_tokenizer
@@ -134,6 +134,46 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
         whole.named_parameters(), resumed.named_parameters(), strict=True
     ):
         torch.testing.assert_close(found, expected, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("state", "tensors"),
+    [
+        ("{", b""),
+        ("[]", b""),
+        ('{"tensors": null}', b""),
+        ('{"tensors": "x.safetensors"}', b"no tensors"),
+        ('{"tensors": "x.safetensors"}', (8).to_bytes(8, "little") + b"{}      "),
+    ],
+)
+def test_a_state_that_nobody_saved_is_refused(
+    prose: Prose, tokenizer: Tokenizer, tmp_path: Path, state: str, tensors: bytes
+) -> None:
+    (tmp_path / "state.json").write_text(state)
+    (tmp_path / "x.safetensors").write_bytes(tensors)
+    with pytest.raises(StoreError, match="Start with a new folder"):
+        train(
+            small(tokenizer.get_vocab_size()),
+            [phase(1)],
+            Sampled(prose, tokenizer),
+            seed=5,
+            settings=SETTINGS,
+            folder=tmp_path,
+        )
+
+
+def test_a_state_that_the_disk_refuses_is_told(prose: Prose, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="cannot be saved"):
+        train(
+            small(tokenizer.get_vocab_size()),
+            [phase(1)],
+            Sampled(prose, tokenizer),
+            seed=5,
+            settings=SETTINGS,
+            folder=tmp_path / "file" / "below",
+            every=1,
+        )
 
 
 def test_a_frozen_base_is_not_touched(prose: Prose, tokenizer: Tokenizer) -> None:
