@@ -319,6 +319,13 @@ class LongContextModel(LocalModel[LongContextMemory]):
 
         return self._cut.to_read(before, before + len(ids)), read
 
+    def _longest_question(
+        self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
+    ) -> int:
+        room = self.positions - memory.row_tokens - request + 1
+        reply = given if given is not None else min(LONGEST_REPLY[kind], room // 2)
+        return max(1, min(RESERVED, room - reply))
+
     def _longest_reply(
         self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
     ) -> int:

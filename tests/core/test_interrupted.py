@@ -128,7 +128,9 @@ def test_those_that_wait_are_answered_whoever_is_interrupted() -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(120):
             others = [pool.submit(rag.explain, question, k=1) for question in QUESTIONS * 2]
-            interrupted_at(number, lambda: rag.explain(QUESTIONS[0], k=1), files=("gathering.py", "locking.py"))
+            interrupted_at(
+                number, lambda: rag.explain(QUESTIONS[0], k=1), files=("gathering.py", "locking.py")
+            )
             for question, other in zip(QUESTIONS * 2, others, strict=True):
                 assert other.result(LIMIT).evidence == expected[question]
             assert not gathering._leading.held()
