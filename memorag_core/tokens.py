@@ -200,6 +200,7 @@ class Tokens:
         """
         if len(text.encode("utf-8", "surrogatepass")) <= most or len(self.encode_text(text)) <= most:
             return text
+        text = text.strip()
         near = most * _LONG_TOKEN
         before = self._plain.encode(text[:near], add_special_tokens=False).offsets
         after = self._plain.encode(text[-near:], add_special_tokens=False).offsets
@@ -207,8 +208,8 @@ class Tokens:
         kept = most
         while True:
             head = kept // 3
-            first = text[: before[:head][-1][1]] if head else ""
-            last = text[shift + after[head - kept :][0][0] :]
+            first = text[: before[:head][-1][1]] if head and before else ""
+            last = text[shift + after[head - kept :][0][0] :] if after else ""
             ends = _to_word_end(first) + _GAP + _from_word(last)
             over = len(self.encode_text(ends)) - most
             if over <= 0 or kept == 1:

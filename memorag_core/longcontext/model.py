@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from memorag_core.asks import LONGEST_REPLY, check_new_tokens
+from memorag_core.asks import LONGEST_QUESTION, LONGEST_REPLY, check_new_tokens
 from memorag_core.cut import Cut
 from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
@@ -322,9 +322,8 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _longest_question(
         self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
     ) -> int:
-        room = self.positions - memory.row_tokens - request + 1
-        reply = given if given is not None else min(LONGEST_REPLY[kind], room // 2)
-        return max(1, min(RESERVED, room - reply))
+        reply = given if given is not None else LONGEST_REPLY[kind]
+        return max(LONGEST_QUESTION, min(RESERVED, self.positions // 4) - reply - request)
 
     def _longest_reply(
         self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
