@@ -20,6 +20,10 @@ LONGEST_REPLY: Mapping[ClueKind, int] = {
 }
 """Tokens: a handful of passages. A reply ends by itself, so a generous limit costs little."""
 
+LONGEST_QUESTION = 256
+"""Tokens of a question that any model is asked with: some 150 words. A model may be asked with only the
+beginning and the end of a longer one, so that nobody is held up by it; all of it is searched."""
+
 
 def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:
     """Requests that a memory of so many parts can be asked.

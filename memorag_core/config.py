@@ -73,8 +73,8 @@ class ClueSettings:
             must say. 0.3, which drops one to three of the bundled model's clues in a hundred and loses no
             evidence; from 0.5 on, clues go that were right in one rare word. 0 keeps all; spans that stand in
             the corpus, and the draft answer, stay always.
-        max_seconds: The longest that the memory is asked for one call; replies end where they are then. None
-            lets them end by themselves.
+        max_seconds: The longest that the memory is asked for one call, once it is its turn; replies end where
+            they are then, within one run of the model. None lets them end by themselves.
 
     Raises:
         InputError: No kind, an unknown one or one given twice; a number below 1; a blank language; a time

@@ -50,6 +50,10 @@ class Listener(Protocol):
         ...
 
 
+class Ended(Exception):  # no error
+    """The replies were ended before their prompts were read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replies:
     """How the replies of the rows of a run are decoded.
@@ -73,6 +77,19 @@ class Replies:
     def longest(self) -> int:
         """The most tokens of any row."""
         return max(self.limits)
+
+    def go_on(self) -> bool:
+        """Whether nobody has ended them; asked before every piece of a prompt and every token."""
+        return self.listener is None or self.listener.goes_on()
+
+    def check_go_on(self) -> None:
+        """Leave the reading of prompts where somebody has ended the replies, by ``Ended``."""
+        if not self.go_on():
+            raise Ended
+
+    def unsaid(self) -> list[Generated]:
+        """What they are where they were ended before their prompts were read."""
+        return [Generated((), 0.0, finished=False) for _ in self.limits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +140,7 @@ def decode(
         said[row].ended = silent is not None and silent[row]
     running = list(range(rows))  # the replies that the rows of the run belong to
     listener = replies.listener
-    while listener is None or listener.goes_on():
+    while replies.go_on():
         constraints = [
             replies.constraints[row] if replies.constraints is not None and said[row].open else None
             for row in running

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
@@ -42,6 +42,8 @@ Progress: TypeAlias = Callable[[int], object]
 ASKED_ROWS = 512
 ASKED_BYTES = 1 << 30
 """Rows, and bytes of their own keys and values, that are asked in one run."""
+
+_ANY_QUESTION = "?"  # in a request whose other tokens are counted
 
 
 class Block(Protocol):
@@ -144,6 +146,10 @@ class LocalModel(ABC, Generic[M]):
         return None
 
     @abstractmethod
+    def _longest_question(self, kind: ClueKind, memory: M, *, request: int, given: int | None) -> int:
+        """Tokens of a question that a memory is asked with, in a request of so many tokens beside it."""
+
+    @abstractmethod
     def _longest_reply(self, kind: ClueKind, memory: M, *, request: int, given: int | None) -> int:
         """Tokens of a reply to a request of so many tokens; refuses what there is no room for."""
 
@@ -232,35 +238,69 @@ class LocalModel(ABC, Generic[M]):
         tokens = self._tokenizer()
         prompts = self._prompts(language)
         requests = []
-        for ask in checked_asks(asks, parts=memory.parts):
+        for ask in self._asks(checked_asks(asks, parts=memory.parts), memory, prompts, max_new_tokens):
             ids = self._request(tokens, prompts, ask)
             limit = self._longest_reply(ask.kind, memory, request=len(ids), given=max_new_tokens)
             requests.append(_Request(ids, limit, ask.parts, ask.kind == "span"))
         holding = self._holding(memory, passages)
         replies: list[list[Recollection]] = [[] for _ in asks]
+        here = placed = None  # the last rows that were asked, and where they were asked
         for rows, some, first in self._runs(requests, memory):
+            going = watch is None or watch.goes_on()
             asked = [
-                Asked(number, part, requests[number].limit, holding(part) if requests[number].held else None)
+                Asked(
+                    number,
+                    part,
+                    requests[number].limit,
+                    holding(part) if going and requests[number].held else None,
+                )
                 for number in some
                 for part in range(first, first + rows.rows)
             ]
             run = Run(asked, tokens, least_score=self._least_score, watch=watch)
-            said = self._reply(
-                rows, [requests[number].ids.expand(rows.rows, -1) for number in some], run.replies
-            )
+            prompted = [requests[number].ids.expand(rows.rows, -1) for number in some]
+            if going and rows is not here:
+                here, placed = rows, rows.on(self._device)
+            said = self._reply(placed, prompted, run.replies) if going else run.replies.unsaid()
             for number, reply in run.recollections(said):
                 replies[number].append(reply)
         return tuple(tuple(sorted(said, key=lambda reply: -reply.score)) for said in replies)
 
+    def _asks(
+        self, asks: Sequence[Ask], memory: M, prompts: PromptSet, max_new_tokens: int | None
+    ) -> list[Ask]:
+        """The requests, with what the model has room for of their questions: all, or beginning and end."""
+        tokens = self._tokenizer()
+        most: dict[ClueKind, int] = {}
+        ends: dict[tuple[str, int], str] = {}
+        for ask in asks:
+            if ask.kind not in most:
+                bare = len(tokens.encode_request(prompts, ask.kind, _ANY_QUESTION))
+                most[ask.kind] = self._longest_question(ask.kind, memory, request=bare, given=max_new_tokens)
+            key = ask.question, most[ask.kind]
+            if key not in ends:
+                ends[key] = tokens.ends_of(*key)
+        for question in {question for (question, _), kept in ends.items() if kept != question}:
+            logger.warning(
+                "A question of %d characters, %r, is longer than what this model is asked with: the memory "
+                "is asked with its beginning and its end. It is searched whole.",
+                len(question),
+                f"{question[:40]}...",
+            )
+        return [replace(ask, question=ends[ask.question, most[ask.kind]]) for ask in asks]
+
     def _runs(self, requests: Sequence[_Request], memory: M) -> Iterator[tuple[Any, tuple[int, ...], int]]:
-        """What is asked in one run each: rows of a block, the requests put to them, and the first's part."""
+        """What is asked in one run each: rows of a block, the requests put to them, and the first's part.
+
+        The rows lie where the memory lies.
+        """
         longest = max((len(request.ids) + request.limit for request in requests), default=1)
         most = max(1, min(ASKED_ROWS, ASKED_BYTES // (self._entry_bytes() * longest)))
         wanted = [request.parts for request in requests]
         part = 0
         for block in memory.blocks:
             for start, stop, asked in alike(range(part, part + block.rows), wanted):
-                rows = block.of_rows(start, stop).on(self._device)
+                rows = block.of_rows(start, stop)
                 lanes = max(1, most // rows.rows)
                 for first in range(0, len(asked), lanes):
                     yield rows, asked[first : first + lanes], part + start

@@ -30,6 +30,9 @@ PIECE = 100_000
 SEPARATOR = "\n\n"
 """What stands between two documents."""
 
+_GAP = " ... "  # stands for what is left out of a question
+_LONG_TOKEN = 16  # characters; few tokens are longer
+
 # Stand-ins for text in a rendered conversation; no prompt holds them.
 _CONTEXT, _QUESTION = "memorag-context-5ec0a1", "memorag-question-5ec0a1"
 
@@ -191,6 +194,29 @@ class Tokens:
         filled = self._plain.encode(parts.filled, add_special_tokens=False).ids
         return [*self._encode(before), *filled, *self._encode(after)]
 
+    def ends_of(self, text: str, most: int) -> str:
+        """A text of no more than so many tokens: the text, or its beginning and, twice as long, its end.
+
+        What is asked stands at the end or at the beginning of a long question, and its material between.
+        """
+        if len(text.encode("utf-8", "surrogatepass")) <= most or len(self.encode_text(text)) <= most:
+            return text
+        text = text.strip()
+        near = most * _LONG_TOKEN
+        before = self._plain.encode(text[:near], add_special_tokens=False).offsets
+        after = self._plain.encode(text[-near:], add_special_tokens=False).offsets
+        shift = max(0, len(text) - near)
+        kept = most
+        while True:
+            head = kept // 3
+            first = text[: before[:head][-1][1]] if head and before else ""
+            last = text[shift + after[head - kept :][0][0] :] if after else ""
+            ends = _to_word_end(first) + _GAP + _from_word(last)
+            over = len(self.encode_text(ends)) - most
+            if over <= 0 or kept == 1:
+                return ends
+            kept = max(1, kept - over)
+
     def decode(self, ids: Sequence[int]) -> str:
         """A reply as text; nothing when it says that nothing is remembered."""
         line = self._parsing.token_to_id(self.line_token) if self.line_token is not None else None
@@ -267,6 +293,18 @@ def _copy(backend: Tokenizer) -> Tokenizer:
     copy.no_truncation()
     copy.no_padding()
     return copy
+
+
+def _to_word_end(text: str) -> str:
+    """A beginning without the word that is cut off at its end; as it is, where that would take half of it."""
+    end = text.rfind(" ")
+    return text[:end] if end > len(text) // 2 else text
+
+
+def _from_word(text: str) -> str:
+    """An end without the word that is cut off at its beginning, likewise."""
+    start = text.find(" ")
+    return text[start + 1 :] if 0 <= start < len(text) // 2 else text
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -22,9 +22,12 @@ from memorag_core.beacon.attention import SharedPass
 from memorag_core.beacon.cache import Block, KeyValues
 from memorag_core.beacon.host import Host
 from memorag_core.beacon.windows import Ints, Step, Stream, next_step
-from memorag_core.decoding import Generated, Replies, decode
+from memorag_core.decoding import Ended, Generated, Replies, decode
 
 Bools = npt.NDArray[np.bool_]
+
+CHUNK = 2048
+"""Tokens of all rows of a prompt that are run at once where somebody listens, who may end it in between."""
 
 SPEAKERS = 4
 SILENT_ABOVE = 0.97
@@ -71,21 +74,30 @@ class Asking:
         """Where the first lane stands."""
         return self._lanes[0].stream
 
-    def feed(self, prompts: Sequence[Tensor]) -> Tensor:
+    def feed(self, prompts: Sequence[Tensor], replies: Replies | None = None) -> Tensor:
         """Feed every lane its tokens.
 
         Args:
             prompts: R tensors [B, T], T of 1 or more, not the same for all.
+            replies: to them; None or such that nobody listens to are read a window at a time.
 
         Returns:
             [R * B, hidden] the hidden state of each row's last token.
+
+        Raises:
+            Ended: Who listens to the replies has ended them.
         """
-        lengths = [prompt.shape[1] for prompt in prompts]
+        most = max(map(_length, prompts))
+        if replies is not None and replies.listener is not None:
+            most = max(1, CHUNK // len(self._cells))
+        lengths = [_length(prompt) for prompt in prompts]
         fed = [0] * len(prompts)
         last: list[Tensor | None] = [None] * len(prompts)
         while any(at < length for at, length in zip(fed, lengths, strict=True)):
+            if replies is not None:
+                replies.check_go_on()
             taken = [
-                next_step(lane.stream, length - at) if at < length else None
+                next_step(lane.stream, min(most, length - at)) if at < length else None
                 for lane, at, length in zip(self._lanes, fed, lengths, strict=True)
             ]
             raw = max(step.raw for step in taken if step is not None)
@@ -257,9 +269,12 @@ def generate(
     Returns:
         R * B replies, prompt by prompt, within a prompt row by row.
     """
-    longest = max(prompt.shape[1] for prompt in prompts)
+    longest = max(map(_length, prompts))
     asking = Asking(host, block, lanes=len(prompts), columns=2 * longest + replies.longest)
-    logits = host.logits(asking.feed(prompts))  # [rows, vocabulary]
+    try:
+        logits = host.logits(asking.feed(prompts, replies))  # [rows, vocabulary]
+    except Ended:
+        return replies.unsaid()
     silent, something = None, [0.0] * len(logits)
     if nothing is not None:
         share = (logits[:, nothing] - logits.logsumexp(dim=-1)).exp().clamp(max=1 - 1e-6)
@@ -275,6 +290,10 @@ def generate(
         silent=silent,
     )
     return [replace(one, something=other) for one, other in zip(said, something, strict=True)]
+
+
+def _length(prompt: Tensor) -> int:
+    return prompt.shape[1]
 
 
 def _silent(nothing: Tensor) -> list[bool]:

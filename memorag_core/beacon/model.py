@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from memorag_core.asks import check_new_tokens
+from memorag_core.asks import LONGEST_QUESTION, check_new_tokens
 from memorag_core.beacon.asking import generate
 from memorag_core.beacon.cache import BeaconMemory, Block
 from memorag_core.beacon.checkpoint import load_checkpoint
@@ -493,6 +493,12 @@ class BeaconModel(LocalModel[BeaconMemory]):
     @property
     def _least_score(self) -> float | None:
         return self.usage.least_score
+
+    def _longest_question(
+        self, kind: ClueKind, memory: BeaconMemory, *, request: int, given: int | None
+    ) -> int:
+        reply = self._longest_reply(kind, memory, request=request, given=given)
+        return max(LONGEST_QUESTION, min(self.window, self.settings.reserved - reply - request))
 
     def _longest_reply(self, kind: ClueKind, memory: BeaconMemory, *, request: int, given: int | None) -> int:
         return given if given is not None else self.usage.longest_reply(kind)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from memorag_core.decoding import Generated, Replies, decode
+from memorag_core.decoding import Ended, Generated, Replies, decode
 from memorag_core.keyvalues import KeyValues
 from memorag_core.longcontext.attention import NOWHERE, AskPass
 from memorag_core.longcontext.host import Host
@@ -35,15 +35,19 @@ class Asking:
         self._cells = torch.arange(rows, device=host.device)  # lane * B + part of each row
         self._positions = self._cells.new_zeros(lanes, 0)  # [R, columns used]
 
-    def feed(self, prompts: Sequence[Tensor], *, chunk: int) -> Tensor:
+    def feed(self, prompts: Sequence[Tensor], replies: Replies | None = None, *, chunk: int) -> Tensor:
         """Feed every lane its prompt.
 
         Args:
             prompts: R tensors [B, T], T of 1 or more, not the same for all.
+            replies: to them; None where nobody can end them.
             chunk: tokens of all rows that are run at once.
 
         Returns:
             [R * B, vocabulary] the logits after each row's last token.
+
+        Raises:
+            Ended: Who listens to the replies has ended them.
         """
         longest = max(prompt.shape[1] for prompt in prompts)
         ids = prompts[0].new_zeros(len(prompts), self._block.rows, longest)
@@ -55,6 +59,8 @@ class Asking:
         each = max(1, chunk // len(self._cells))
         logits = ids.new_zeros(0)
         for start in range(0, longest, each):
+            if replies is not None:
+                replies.check_go_on()
             some = slice(start, start + each)
             logits = self._run(ids[:, :, some].flatten(0, 1), places[:, some])
         return logits
@@ -129,8 +135,12 @@ def generate(
     """
     longest = max(prompt.shape[1] for prompt in prompts)
     asking = Asking(host, block, lanes=len(prompts), columns=longest + replies.longest - 1)
+    try:
+        logits = asking.feed(prompts, replies, chunk=chunk)
+    except Ended:
+        return replies.unsaid()
     return decode(
-        asking.feed(prompts, chunk=chunk),
+        logits,
         replies,
         feed_one=asking.feed_one,
         keep=asking.keep,

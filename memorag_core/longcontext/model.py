@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from memorag_core.asks import LONGEST_REPLY, check_new_tokens
+from memorag_core.asks import LONGEST_QUESTION, LONGEST_REPLY, check_new_tokens
 from memorag_core.cut import Cut
 from memorag_core.decoding import Generated, Replies
 from memorag_core.errors import InputError
@@ -318,6 +318,12 @@ class LongContextModel(LocalModel[LongContextMemory]):
             )
 
         return self._cut.to_read(before, before + len(ids)), read
+
+    def _longest_question(
+        self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
+    ) -> int:
+        reply = given if given is not None else LONGEST_REPLY[kind]
+        return max(LONGEST_QUESTION, min(RESERVED, self.positions // 4) - reply - request)
 
     def _longest_reply(
         self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None

@@ -13,12 +13,13 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, current_thread
 from time import monotonic
 from typing import Any, TypeAlias
 
-from memorag_core.locking import Lock
+from memorag_core.locking import LOOK, Lock
 from memorag_core.protocols import AsyncSearcher, Searcher
 from memorag_core.records import FoundPassage
 from memorag_core.retrieval.searchers import checked_passages
@@ -41,6 +42,9 @@ class _Attempt:
     error: BaseException | None
     seconds: float
 
+
+_TAKEN = 1.0
+"""Seconds within which a thread that has taken a call says so, if nothing has broken it off."""
 
 _Search: TypeAlias = Callable[[str, int], Any]
 
@@ -70,6 +74,7 @@ def search_all(
     """
     outcomes: dict[int, Outcome] = {}
     began: dict[int, float] = {}  # those that run; the first began first, so its time is over first
+    works: dict[int, _Work] = {}
     waiting = deque(range(len(texts)))
     ended: SimpleQueue[tuple[int, _Attempt]] = SimpleQueue()
     workers = _Workers()
@@ -78,13 +83,19 @@ def search_all(
             while waiting and len(began) < concurrency:
                 place = waiting.popleft()
                 began[place] = monotonic()
-                workers.run(_call(searcher.search, texts[place], k), partial(_tell, ended, place))
+                works[place] = workers.run(
+                    _call(searcher.search, texts[place], k), partial(_tell, ended, place)
+                )
             first = next(iter(began))
-            left = None if timeout is None else max(0.0, began[first] + timeout - monotonic())
+            left = inf if timeout is None else max(0.0, began[first] + timeout - monotonic())
+            lost = next((place for place in began if workers.lost(works[place])), None)
             try:
-                place, attempt = ended.get(timeout=left)
+                place, attempt = ended.get(timeout=0 if lost is not None else min(left, LOOK))
             except Empty:
-                outcomes[first] = Outcome((), _late(timeout), monotonic() - began.pop(first))
+                if lost is not None:
+                    outcomes[lost] = Outcome((), _broken_off(), monotonic() - began.pop(lost))
+                elif left <= LOOK:
+                    outcomes[first] = Outcome((), _late(timeout), monotonic() - began.pop(first))
                 continue
             if began.pop(place, None) is not None:  # else it was given up
                 outcomes[place] = _outcome(attempt, searcher)
@@ -133,6 +144,16 @@ async def asearch_all(
         workers.close()
 
 
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A call, whom to tell of it, and the thread that has taken it."""
+
+    call: Callable[[], _Attempt]
+    told: Callable[[_Attempt], None]
+    thread: Thread | None = None
+    missed: float | None = None  # since when it neither waits nor is known to be taken
+
+
 class _Workers:
     """Daemon threads that run calls; a new one is begun only where all others are busy.
 
@@ -141,36 +162,47 @@ class _Workers:
     """
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], _Attempt], Callable[[_Attempt], None]] | None]
-        self._calls = SimpleQueue()
+        self._calls: SimpleQueue[_Work | None] = SimpleQueue()
         self._lock = Lock()
         self._free = 0
-        self._threads = 0
+        self._threads: list[Thread] = []
 
-    def run(self, call: Callable[[], _Attempt], told: Callable[[_Attempt], None]) -> None:
+    def run(self, call: Callable[[], _Attempt], told: Callable[[_Attempt], None]) -> _Work:
         """Run a call, and tell what came of it, on the same thread."""
         with self._lock:
             new = not self._free
-            if new:
-                self._threads += 1
-            else:
+            if not new:
                 self._free -= 1
-        self._calls.put((call, told))
+        work = _Work(call, told)
+        self._calls.put(work)
         if new:
-            Thread(target=self._work, name="memorag-search", daemon=True).start()
+            thread = Thread(target=self._work, name="memorag-search", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return work
+
+    def lost(self, work: _Work) -> bool:
+        """Whether the thread of a call has ended, so that it tells no more than it has told."""
+        if work.thread is not None:
+            return not work.thread.is_alive()
+        if not self._calls.empty():
+            work.missed = None
+            return not any(thread.is_alive() for thread in self._threads)
+        work.missed = work.missed if work.missed is not None else monotonic()
+        return monotonic() - work.missed > _TAKEN
 
     def close(self) -> None:
         """Let the threads end, each after what it runs."""
-        for _ in range(self._threads):
+        for _ in self._threads:
             self._calls.put(None)
 
     def _work(self) -> None:
         while (work := self._calls.get()) is not None:
-            call, told = work
-            attempt = call()
+            work.thread = current_thread()
+            attempt = work.call()
             with self._lock:
                 self._free += 1  # before it is told of, so that who hears of it finds a free thread
-            told(attempt)
+            work.told(attempt)
 
 
 def _call(search: _Search, text: str, k: int) -> Callable[[], _Attempt]:
@@ -210,11 +242,20 @@ async def _on_thread(workers: _Workers, search: _Search, text: str, k: int) -> o
         with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
             loop.call_soon_threadsafe(settle, attempt)
 
-    workers.run(_call(search, text, k), told)
-    attempt = await answer
+    work = workers.run(_call(search, text, k), told)
+    while not answer.done():
+        lost = workers.lost(work)
+        await asyncio.wait([answer], timeout=LOOK)  # what was told before is heard by then
+        if lost and not answer.done():
+            raise _broken_off()
+    attempt = answer.result()
     if attempt.error is not None:
         raise attempt.error
     return attempt.given
+
+
+def _broken_off() -> RuntimeError:
+    return RuntimeError("the thread of the search was broken off")
 
 
 def _late(timeout: float | None) -> TimeoutError:

@@ -63,5 +63,5 @@ def interrupted_at(
     finally:
         sys.settrace(before)
         if threads:
-            threading.settrace(before)  # type: ignore[arg-type]  # None, where there was none
+            threading.settrace(before)
     return raised

@@ -1,4 +1,4 @@
-"""A process that is forked while others ask and memorize: it inherits nothing that is held, and nothing hangs."""
+"""A process that is forked while others ask and memorize inherits nothing that is held, and nothing hangs."""
 
 from __future__ import annotations
 

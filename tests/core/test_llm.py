@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +21,7 @@ from openai import BadRequestError
 
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.llm import LLM, Request, Said, Turn, Usage, as_text, estimate_tokens
+from tests.core.interrupts import interrupted_at
 from tests.core.loopback import MODEL, ChatServer, LoopbackLLM, chat, tokens
 
 TEXT = (
@@ -381,3 +383,44 @@ def test_usage_is_a_value_that_later_requests_do_not_change() -> None:
     ask_one(llm)
     assert before == Usage()
     assert llm.usage.requests == 1
+
+
+# Interrupts
+
+
+def test_an_interrupt_does_not_wait_for_requests_in_flight() -> None:
+    sent, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def say(prompt: str) -> str:
+        sent.set()
+        may_end.wait(20)
+        ended.set()
+        return "late"
+
+    def interrupt() -> bool:
+        if sent.is_set():
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        ask_one(LLM(say), goes_on=interrupt)
+    assert not ended.is_set()
+    may_end.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("threads", [False, True])
+def test_an_interrupt_at_any_line_takes_no_place_among_requests_in_flight(threads: bool) -> None:
+    llm = LLM(lambda prompt: "Anna", concurrency=1)
+    number = 0
+
+    def ask() -> None:
+        with suppress(MemoRAGError):  # of a thread that was broken off
+            ask_one(llm)
+
+    while interrupted_at(number, ask, files=("llm.py", "locking.py"), threads=threads):
+        done = threading.Event()
+        threading.Thread(target=lambda done=done: (ask_one(llm), done.set()), daemon=True).start()
+        assert done.wait(20)
+        number += 1
+    assert number > 20

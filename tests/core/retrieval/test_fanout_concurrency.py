@@ -4,12 +4,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 
 import pytest
 
+from memorag_core.errors import RetrievalError
 from memorag_core.records import Clue, FoundPassage
 from memorag_core.retrieval import FanOut
+from tests.core.interrupts import interrupted_at
 from tests.core.retrieval.searching import AsyncTold, Told
 
 PAUSE = 0.02
@@ -162,3 +165,28 @@ async def test_a_wrong_answer_cancels_the_other_searches() -> None:
         await FanOut(searcher, concurrency=3).aretrieve_batch(MANY)
     assert sorted(searcher.cancelled) == sorted(searcher.asked[1:])
     assert len(searcher.asked) <= 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_interrupt_of_any_thread_at_any_line_of_searching_hangs_nobody() -> None:
+    """A search whose thread is broken off has failed; the others are found."""
+    fan_out = FanOut(Told(TABLE), concurrency=2)
+
+    def search() -> None:
+        with suppress(RetrievalError):  # where all searches of the question were broken off
+            fan_out.retrieve_batch(MANY[:1])
+
+    number, ended = 0, [True]
+    while ended[-1] and number < 120:
+        thread = threading.Thread(
+            target=lambda number=number: ended.append(
+                interrupted_at(number, search, files=("searching.py", "locking.py"), threads=True)
+            ),
+            daemon=True,
+        )
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        number += 7
+    assert number > 40
+    assert len(fan_out.retrieve_batch(MANY[:1])[0].evidence) == 2
