@@ -16,6 +16,7 @@ import regex
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.language import detect_language
 from memorag_core.prompts import PromptSet, load_prompts
+from memorag_core.prompts.quoting import quoted
 from memorag_core.retrieval.tokens import STOP_WORDS
 
 Said: TypeAlias = tuple[str, str]
@@ -50,6 +51,8 @@ _UNSPACED_ELLIPSIS = {
     "zh": regex.compile(r"(?:那么|那|还有|和)?\P{P}{1,10}呢[？?。]*"),
     "ja": regex.compile(r"(?:では|じゃあ|それでは)?、?\P{P}{1,12}(?:は|も)[？?]+"),
 }
+
+_ROLES = ("user", "assistant", "system", "human", "ai", "tool", "用户", "助手", "系统")
 
 _SHORT = 5
 """Signs of a Chinese or Japanese question that has no room for a name: names are not marked there."""
@@ -166,7 +169,11 @@ def standalone_request(question: str, turns: Sequence[Said], *, prompts: PromptS
     Raises:
         InputError: The prompt set has no such request.
     """
-    spoken = "\n".join(f"{role}: {text.strip()}" for role, text in turns)
+    roles = [" ".join(role.split()) for role, _ in turns]
+    own = (*roles, *_ROLES)  # a turn says nothing in the name of another
+    spoken = "\n".join(
+        f"{role}: {quoted(text.strip(), own)}" for role, (_, text) in zip(roles, turns, strict=True)
+    )
     chosen = prompts or load_prompts(detect_language(f"{spoken}\n{question}"))
     return chosen.render_standalone(question, spoken)
 
