@@ -35,6 +35,7 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Header: TypeAlias = dict[str, Any]
 
 _LOOKED = 64  # places of parts of a line that are looked at for the whole of it
+_LONGEST = 1000  # characters of a line that is looked for folded
 _Alike: TypeAlias = tuple[int, int, int, Place]
 """How differently a text is written, the number of its document, its first character, its place."""
 
@@ -156,12 +157,15 @@ class Passages:
 
         What is taken for the same is said in ``grounding.alike``. Of several places it is the one that is
         written most like the text, and among those the first in reading order. Only some places of the text's
-        parts are looked at, so that the cost does not grow with the corpus.
+        parts are looked at, so that the cost does not grow with the corpus, and texts of more than 1,000
+        characters are looked for to the letter alone.
 
         Raises:
             InputError: these passages are of parts of documents.
         """
         self._check_whole("find_alike")
+        if len(text) > _LONGEST:
+            return None
         whole = folded(text).text
         for line in dict.fromkeys((whole, bare(whole))):
             found = self._alike(line, text) if line else []
@@ -179,7 +183,7 @@ class Passages:
             for number, document, place in places[: _LOOKED - looked]:
                 begin = max(place.start - reach(line, anchor), 0)
                 window = document.text[begin : place.end + reach(line, anchor)]
-                for first, last in folded(window).places(line):
+                for first, last in folded(window).places(line)[: _LOOKED - len(found)]:
                     start, end = begin + first, begin + last
                     if may_stand(document.text, start, end):
                         cost = differences(document.text[start:end], text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -100,6 +101,10 @@ def test_a_common_word_in_a_long_text_is_looked_at_in_some_places_only() -> None
     assert found is not None
     assert found.end - found.start == len("The clock of Ellerby stands")
     assert index.find_alike("Clock of clock of clock") is None
+    begun = time.perf_counter()
+    for line in ("Clock " * 160, "C " * 400, "“" * 900 + "clock.", "Clock " * 5000):
+        index.find_alike(line)
+    assert time.perf_counter() - begun < 10
 
 
 def test_parts_of_documents_are_refused() -> None:
