@@ -38,7 +38,7 @@ class Ruled(BaseChatModel):
 
 
 guide = Path(__file__).with_name("parish.txt").read_text(encoding="utf-8")
-retriever = MemoRAGRetriever.from_texts(guide.split("\n\n"), k=1)
+retriever = MemoRAGRetriever.from_texts(guide.split("\n\n"), k=1, annotate=True)
 look_up = create_retriever_tool(
     retriever, "parish", "Looks up what is known of the parish.", response_format="content_and_artifact"
 )

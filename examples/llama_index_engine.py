@@ -41,7 +41,8 @@ question = "Whom should I ask about a leaking roof?"
 
 # Documents: the retriever reads them, and searches with the question and each clue.
 rag = MemoRAG(chunks=ChunkSettings(size=160))
-retriever = MemoRAGRetriever.from_documents([Document(text=guide, id_="guide")], memorag=rag, k=1)
+documents = [Document(text=guide, id_="guide")]
+retriever = MemoRAGRetriever.from_documents(documents, memorag=rag, k=1, annotate=True)
 response = RetrieverQueryEngine.from_args(retriever, llm=llm).query(question)
 source = response.source_nodes[0].node
 print("engine:", response)

@@ -46,7 +46,7 @@ llm = Scripted()
 guide = Path(__file__).with_name("parish.txt").read_text(encoding="utf-8")
 rag = MemoRAG(HostedModel(llm), chunks=ChunkSettings(size=160)).memorize(guide)
 writer = get_response_synthesizer(response_mode=ResponseMode.TREE_SUMMARIZE, llm=llm)
-engine = RetrieverQueryEngine(MemoRAGSummaryRetriever(rag, k=1), response_synthesizer=writer)
+engine = RetrieverQueryEngine(MemoRAGSummaryRetriever(rag, k=1, annotate=True), response_synthesizer=writer)
 
 response = engine.query("What is Ellerby like?")
 for found in response.source_nodes:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
 from langchain_core.language_models import LanguageModelLike
-from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.messages.content import Citation as CitationBlock
 from langchain_core.messages.content import create_citation
 from langchain_core.output_parsers import StrOutputParser
@@ -38,6 +38,8 @@ from memorag_core import (
     Unfounded,
     answer_prompt,
     number_passages,
+    without_citations,
+    without_marks,
 )
 
 Inputs: TypeAlias = dict[str, Any]
@@ -94,7 +96,7 @@ def answer_chain(
     remembers = isinstance(llm, MemoryChatModel)
     written: Runnable[Any, Any] = _prompt(prompt, remembers=remembers) | llm | _unbroken() | StrOutputParser()
     chain: Runnable[Any, Any] = (
-        _WithContext(retriever) | RunnablePassthrough.assign(answer=written) | _cited(may_be_empty=remembers)
+        _WithContext(retriever) | RunnablePassthrough.assign(answer=written) | _cited(remembers=remembers)
     )
     return chain.with_config(run_name="memorag_answer")
 
@@ -195,15 +197,16 @@ def _prompt(prompt: BasePromptTemplate[Any] | None, *, remembers: bool) -> Runna
             f"The prompt is {prompt!r:.200}; expected a prompt template with the variables {{context}}, for "
             "the numbered passages, and {input}. Leave it out for the project's own."
         )
-    return RunnablePassthrough.assign(context=_numbered) | prompt
+    return RunnablePassthrough.assign(context=_numbered, input=_unmarked) | prompt
 
 
-# LangChain resolves the annotations of these three outside of this module, to draw the chain: no alias.
+# LangChain resolves the annotations of these four outside of this module, to draw the chain: no alias.
 
 
 def _own_prompt(inputs: dict[str, Any]) -> PromptValue:
     text = answer_prompt(inputs["input"], _texts(inputs))
-    return ChatPromptValue(messages=[*_history(inputs), HumanMessage(text)])
+    before = [_uncited(message) for message in _history(inputs)]
+    return ChatPromptValue(messages=[*before, HumanMessage(text)])
 
 
 def _question(inputs: dict[str, Any]) -> PromptValue:
@@ -214,8 +217,20 @@ def _numbered(inputs: dict[str, Any]) -> str:
     return number_passages(_texts(inputs))
 
 
+def _unmarked(inputs: dict[str, Any]) -> str:
+    return without_marks(inputs["input"])
+
+
 def _history(inputs: Inputs) -> list[BaseMessage]:
     return convert_to_messages(inputs.get("chat_history") or [])
+
+
+def _uncited(message: BaseMessage) -> BaseMessage:
+    """A message of before without citations, for the passages that they named are not those of now."""
+    if not isinstance(message, AIMessage) or not isinstance(message.content, str):
+        return message
+    text = without_citations(message.content)
+    return message if text == message.content else message.model_copy(update={"content": text})
 
 
 def _texts(inputs: Inputs) -> list[str]:
@@ -266,17 +281,17 @@ class _Ending:
             )
 
 
-def _cited(*, may_be_empty: bool) -> Runnable[Any, Any]:
+def _cited(*, remembers: bool) -> Runnable[Any, Any]:
     """Pieces of the output, those of the answer read for citations."""
 
     def transform(pieces: Iterator[Inputs]) -> Iterator[AddableDict]:
-        output = _Output(may_be_empty=may_be_empty)
+        output = _Output(remembers=remembers)
         for piece in pieces:
             yield from output.take(piece)
         yield output.end()
 
     async def atransform(pieces: AsyncIterator[Inputs]) -> AsyncIterator[AddableDict]:
-        output = _Output(may_be_empty=may_be_empty)
+        output = _Output(remembers=remembers)
         async for piece in pieces:
             for one in output.take(piece):
                 yield one
@@ -288,8 +303,8 @@ def _cited(*, may_be_empty: bool) -> Runnable[Any, Any]:
 class _Output:
     """Puts citations among the pieces of an output, in the order in which they are complete."""
 
-    def __init__(self, *, may_be_empty: bool) -> None:
-        self._may_be_empty = may_be_empty
+    def __init__(self, *, remembers: bool) -> None:
+        self._remembers = remembers
         self._question = ""
         self._context: Sequence[Document] = ()
         self._parser = CitationParser(())
@@ -304,13 +319,15 @@ class _Output:
         if others:
             yield others
         if "answer" in piece:
-            read = self._parser.feed(piece["answer"])
+            # A memory has not seen the passages' numbers: those in what it says are of the text it read.
+            answer = piece["answer"]
+            read = CitedText(answer) if self._remembers else self._parser.feed(answer)
             self._empty = self._empty and not read.text.strip()
             yield from self._told(read)
 
     def end(self) -> AddableDict:
         read = self._parser.close()
-        if self._empty and not self._may_be_empty and not read.text.strip():
+        if self._empty and not self._remembers and not read.text.strip():
             raise MemoRAGError(
                 f"The LLM returned an empty text for {self._question!r} with {len(self._context)} documents; "
                 "expected an answer. See whether its token limit leaves room for one."

@@ -30,13 +30,16 @@ class ChoosesKinds(BaseModel):
 
 
 class ChoosesRetrieval(ChoosesKinds):
-    """Chooses that, and how the rankings of question and clues are joined.
+    """Chooses that, how the rankings of question and clues are joined, and what is told of the result.
 
     Attributes:
         retrieval: Settings in place of those of ``memorag``, or only the fields that differ.
+        annotate: Whether the metadata of what is found say how it was found. Then what two questions find is
+            not equal any more, and no fusion or de-duplication takes it for the same.
     """
 
     retrieval: RetrievalSettings | dict[str, Any] | None = None
+    annotate: bool = False
 
     @field_validator("retrieval", mode="plain")
     @classmethod

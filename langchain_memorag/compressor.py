@@ -37,6 +37,7 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
         kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
         retrieval: How rankings are joined: settings in place of those of ``memorag``, or only the fields
             that differ. What takes a whole corpus (a graph, neighbours, a budget) has no meaning here.
+        annotate: Whether the metadata say how a document was found; then it is another one for each question.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -89,7 +90,10 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
         ranked = []
         for evidence in found[: self.top_n]:
             document = documents[int(evidence.chunk.id)]
-            metadata: Mapping[str, Any] = {**document.metadata, **found_metadata(evidence)}
+            metadata: Mapping[str, Any] = {
+                **document.metadata,
+                **(found_metadata(evidence) if self.annotate else {}),
+            }
             ranked.append(document.model_copy(update={"metadata": metadata}))
         return ranked
 

@@ -131,6 +131,7 @@ def conversation_retriever(
     llm: LanguageModelLike | None = None,
     k: int | None = None,
     newest: bool = True,
+    annotate: bool = False,
 ) -> Runnable[Inputs, list[Document]]:
     """A history-aware retriever: a question and the messages before it in, documents out.
 
@@ -140,8 +141,9 @@ def conversation_retriever(
     the names in the messages and by what the memory has of what was said. It goes where the retriever of
     LangChain's ``create_history_aware_retriever`` goes.
 
-    Documents that are turns of the conversation have the metadata of any evidence, and ``turn_id``, ``role``,
-    ``session``, ``time`` and, where a newer turn that was found says the same, ``superseded_by``.
+    Documents that are turns of the conversation have ``document_id``, ``start``, ``end``, ``turn_id``,
+    ``role``, ``session`` and ``time`` in their metadata. With ``annotate``, they have what documents of a
+    ``MemoRAGRetriever`` have then, and, where a newer turn that was found says the same, ``superseded_by``.
 
     Args:
         conversation: Where turns are found, and names looked up.
@@ -149,6 +151,7 @@ def conversation_retriever(
         llm: A chat model or another LLM that writes the completed question; None does without.
         k: Turns returned; None leaves it to the settings. Not with ``retriever``, which has its own.
         newest: Whether of turns that say the same the newest comes first.
+        annotate: Whether turns say how they were found; then they are others for each question.
 
     Raises:
         InputError: At once, no conversation, no runnable, ``k`` below 1 or with ``retriever``. At a call, no
@@ -175,13 +178,14 @@ def conversation_retriever(
     def find(inputs: Inputs, config: RunnableConfig) -> list[Document]:
         question, before = _asked(inputs)
         generate = _generate(llm, config)
-        return _documents(conversation.recall(question, before, k=k, generate=generate, newest=newest))
+        found = conversation.recall(question, before, k=k, generate=generate, newest=newest)
+        return _documents(found, annotate=annotate)
 
     async def afind(inputs: Inputs, config: RunnableConfig) -> list[Document]:
         question, before = _asked(inputs)
         generate = _agenerate(llm, config)
         found = await conversation.arecall(question, before, k=k, generate=generate, newest=newest)
-        return _documents(found)
+        return _documents(found, annotate=annotate)
 
     if retriever is None:
         return RunnableLambda(find, afunc=afind, name="memorag_conversation")
@@ -223,15 +227,15 @@ def _asked(inputs: Inputs) -> tuple[str, list[Turn]]:
     return given[0], [turn for turn in turns if turn.text.strip()]
 
 
-def _documents(found: Iterable[RecalledTurn]) -> list[Document]:
+def _documents(found: Iterable[RecalledTurn], *, annotate: bool) -> list[Document]:
     documents = []
     for one in found:
         kept = {name: value for name, value in one.evidence.chunk.metadata.items() if name != MESSAGE}
         kept["turn_id"] = one.turn.id
-        if one.superseded_by is not None:
+        if annotate and one.superseded_by is not None:
             kept["superseded_by"] = one.superseded_by
         chunk = replace(one.evidence.chunk, metadata=kept)
-        documents.append(evidence_document(replace(one.evidence, chunk=chunk)))
+        documents.append(evidence_document(replace(one.evidence, chunk=chunk), annotate=annotate))
     return documents
 
 

@@ -10,34 +10,54 @@ from typing import Any
 
 from langchain_core.documents import Document
 
+from memorag_core import Chunk, Evidence, FoundPassage, InputError, SearchFailure, thawed
 from memorag_core import Document as Source
-from memorag_core import Evidence, FoundPassage, InputError, SearchFailure, thawed
+
+DOCUMENT = "langchain_document"
+"""Metadata name under which a passage of the user's own retriever carries the document that it is."""
 
 
 def evidence_document(
-    evidence: Evidence, *, failures: Sequence[SearchFailure] = (), placed: bool = True
+    evidence: Evidence,
+    *,
+    source: Source | None = None,
+    annotate: bool = False,
+    failures: Sequence[SearchFailure] = (),
 ) -> Document:
-    """Evidence as LangChain carries it; every value set here can be written as JSON.
+    """Evidence as LangChain carries it: the same for every question that finds it, unless annotated.
+
+    What a retriever of the user's own found comes back as it was. What was memorized has the id of its chunk
+    and its place; where it is all of a document but white space, it is the whole text, as other retrievers
+    have it. What is in the metadata can be changed without changing what was memorized.
 
     Args:
         evidence: What was found.
-        failures: Searches that failed while it was looked for.
-        placed: Whether its place is known, that is, whether it is of what was memorized. The place of what
-            another retriever found is the whole passage, and gives way to what that retriever says.
+        source: The document that it is of, where that was memorized.
+        annotate: Whether the metadata say how it was found.
+        failures: Searches that failed while it was looked for; an annotated document tells of them.
     """
     chunk = evidence.chunk
+    found = found_metadata(evidence, failures) if annotate else {}
     place = {"document_id": chunk.document_id, "start": chunk.start, "end": chunk.end}
-    found = found_metadata(evidence)
+    own = chunk.metadata.get(DOCUMENT)
+    if isinstance(own, Document):
+        # What its retriever says of a place is better than that it is all of itself.
+        given = thawed(own.metadata)
+        known = {**place, **given} if annotate else given
+        return own.model_copy(update={"metadata": {**known, **found}})
+    text = chunk.text
+    if source is not None and _is_all_of(source, chunk):
+        text = source.text
+        place |= {"start": 0, "end": len(text)}
+    return Document(id=chunk.id, page_content=text, metadata={**thawed(chunk.metadata), **place, **found})
+
+
+def found_metadata(evidence: Evidence, failures: Sequence[SearchFailure] = ()) -> dict[str, Any]:
+    """How evidence was found for a question, whatever it is of; all of it can be written as JSON."""
+    found = {"score": evidence.score, "rank": evidence.rank, "clues": list(evidence.clues)}
     if failures:
         found["failures"] = [failure_row(failure) for failure in failures]
-    given = thawed(chunk.metadata)
-    own = {**given, **place} if placed else {**place, **given}
-    return Document(id=chunk.id, page_content=chunk.text, metadata={**own, **found})
-
-
-def found_metadata(evidence: Evidence) -> dict[str, Any]:
-    """How evidence was found, whatever it is of."""
-    return {"score": evidence.score, "rank": evidence.rank, "clues": list(evidence.clues)}
+    return found
 
 
 def failure_row(failure: SearchFailure) -> dict[str, Any]:
@@ -51,12 +71,12 @@ def failure_row(failure: SearchFailure) -> dict[str, Any]:
 
 
 def passage(document: Document, score: float | None = None) -> FoundPassage:
-    """A document that a retriever of LangChain found, as the core takes it."""
+    """A document that a retriever of LangChain found, as the core takes it, with itself in it."""
     return FoundPassage(
         document.page_content,
         id=document.id or None,
         score=None if score is None else float(score),
-        metadata=document.metadata,
+        metadata={DOCUMENT: document},
     )
 
 
@@ -94,3 +114,8 @@ def listed(name: str, values: Iterable[Any]) -> list[Any]:
     if isinstance(values, str | bytes | Mapping | Document) or not isinstance(values, Iterable):
         raise InputError(f"'{name}' is a {type(values).__name__}; expected a list, also for a single one.")
     return list(values)
+
+
+def _is_all_of(source: Source, chunk: Chunk) -> bool:
+    """Whether a chunk is all of its document but white space."""
+    return not (source.text[: chunk.start].strip() or source.text[chunk.end :].strip())

@@ -19,7 +19,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.runnables import RunnableConfig
 
-from langchain_memorag.documents import failure_row
+from langchain_memorag.documents import failure_row, found_metadata
 from langchain_memorag.over import Over, searcher
 from langchain_memorag.runs import abegin, aend, atogether, begin, end, together
 from memorag_core import FanOut, Findings, MemoRAG, Recall, RetrievalSettings
@@ -42,6 +42,7 @@ class Search:
         over: What is searched; None for what was memorized.
         concurrency: The most searches at once.
         timeout: Seconds that each search has; None waits as long as it takes.
+        annotate: Whether documents say how they were found.
     """
 
     k: int | None
@@ -49,6 +50,7 @@ class Search:
     over: Over | None
     concurrency: int
     timeout: float | None
+    annotate: bool
 
     def fan_out(self, callbacks: Mapping[str, BaseCallbackManager]) -> FanOut | None:
         """What the core searches; None for what was memorized.
@@ -137,9 +139,14 @@ async def afind_all(
 
 
 def shown_findings(findings: Findings) -> Mapping[str, Any]:
-    """What a trace shows of searching: the documents by id, the searches that failed, seconds of them all."""
+    """What a trace shows of searching: what was found and how, the searches that failed, seconds of them all.
+
+    What is ``found`` are chunks by their ids, best first; ``evidence`` says of each what the metadata of an
+    annotated document say.
+    """
     return {
         "found": [evidence.chunk.id for evidence in findings.evidence],
+        "evidence": [{"id": one.chunk.id, **found_metadata(one)} for one in findings.evidence],
         "failures": [failure_row(failure) for failure in findings.failures],
         "seconds": findings.seconds,
     }

@@ -1,7 +1,7 @@
 """A LangChain retriever over what a MemoRAG has memorized, which LangChain's indexing API can fill.
 
-In: questions, and what a caller chooses. Out: LangChain documents, best first, each with its place in the
-text, its score and the clues that found it. Knows no model, clue or index: it translates.
+In: questions, and what a caller chooses. Out: LangChain documents, best first, on request with how they were
+found. Knows no model, clue or index: it translates.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class RetrieverOptions(TypedDict, total=False):
     k: int | None
     kinds: Sequence[ClueKind] | None
     retrieval: RetrievalSettings | Mapping[str, Any] | None
+    annotate: bool
     over: Over | None
     concurrency: int
     timeout: float | None
@@ -68,14 +69,17 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     """Finds evidence with the question and with the clues that a memory of the text gives.
 
     The documents that come back carry ``id`` (of the chunk) and, in ``metadata``, ``document_id``, ``start``
-    and ``end`` (characters of that document), ``score``, ``rank`` (from 1) and ``clues`` (a list of texts),
-    beside the metadata the user gave; on the same name those six win. What a retriever of
-    your own found (``over``) keeps the ``document_id``, ``start`` and ``end`` of its own metadata, and has
-    ``failures`` where some of the searches failed.
+    and ``end`` (characters of that document), beside the metadata the user gave; on the same name those three
+    win. What a retriever of your own found (``over``) comes back as it was. So a passage is the same document
+    for every question that finds it, for fusion and for de-duplication.
 
-    ``k``, ``kinds`` and ``retrieval`` can be given at a call too, ``retriever.invoke(question, k=2)``, and
-    all of them made configurable fields. ``batch`` and ``abatch`` put all questions to the memory in one
-    pass, or, where the config has ``max_concurrency``, that many at a time.
+    With ``annotate``, the metadata have ``score``, ``rank`` (from 1) and ``clues`` (a list of texts) too,
+    over all others, and so have those of what ``over`` found, with ``document_id``, ``start`` and ``end``
+    where it does not say them itself, and with ``failures`` where some of the searches failed.
+
+    ``k``, ``kinds``, ``retrieval`` and ``annotate`` can be given at a call too, ``retriever.invoke(question,
+    k=2)``, and all of them made configurable fields. ``batch`` and ``abatch`` put all questions to the
+    memory in one pass, or, where the config has ``max_concurrency``, that many at a time.
 
     LangChain's indexing API (``langchain_core.indexing.index``) takes it as its destination.
 
@@ -86,14 +90,15 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
         retrieval: How the rankings of question and clues are joined: settings in place of those of
             ``memorag``, or only the fields that differ, ``{"span_weight": 0.5}``.
+        annotate: Whether the metadata of documents say how they were found; see above.
         over: A retriever or a vector store of LangChain, which is searched with the question and each
             clue, instead of the chunks of what was memorized. A retriever decides itself how many documents
             it gives to a search. Left out of ``repr`` and of every serialized form.
         concurrency: The most searches of ``over`` at once, in a call.
         timeout: Seconds that each search of ``over`` has; None waits as long as it takes. A search that
             fails or takes longer is left out, and told of by the log, by the custom event
-            "memorag_search_failed", and in the metadata of what the others found. Only if all fail is it
-            an error.
+            "memorag_search_failed", and, with ``annotate``, in the metadata of what the others found. Only if
+            all fail is it an error.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -207,6 +212,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         k: int | None = None,
         kinds: Sequence[ClueKind] | None = None,
         retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
+        annotate: bool | None = None,
         **kwargs: Any,
     ) -> list[list[Document]]:
         """``invoke`` for many questions, which are put to the memory together.
@@ -219,6 +225,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             k: Documents for each question.
             kinds: Kinds of clue to ask for.
             retrieval: How rankings are joined.
+            annotate: Whether documents say how they were found.
             **kwargs: None; they are in LangChain's signature.
 
         Returns:
@@ -230,7 +237,9 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             runs = begin_retrieval(self, some, configs)
             outcomes: list[list[Document] | Exception] = []
             try:
-                outcomes += retrieve_all(self.memorag, some, runs, **self._chosen(k, kinds, retrieval))
+                outcomes += retrieve_all(
+                    self.memorag, some, runs, **self._chosen(k, kinds, retrieval, annotate)
+                )
             except Exception as error:
                 outcomes += [error] * len(runs)
             except BaseException as error:
@@ -251,6 +260,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         k: int | None = None,
         kinds: Sequence[ClueKind] | None = None,
         retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
+        annotate: bool | None = None,
         **kwargs: Any,
     ) -> list[list[Document]]:
         """``batch`` that leaves the event loop free."""
@@ -260,7 +270,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             runs = await abegin_retrieval(self, some, configs)
             outcomes: list[list[Document] | Exception] = []
             try:
-                choice = self._chosen(k, kinds, retrieval)
+                choice = self._chosen(k, kinds, retrieval, annotate)
                 outcomes += await aretrieve_all(self.memorag, some, runs, **choice)
             except Exception as error:
                 outcomes += [error] * len(runs)
@@ -328,8 +338,9 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         k: int | None = None,
         kinds: Sequence[ClueKind] | None = None,
         retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
+        annotate: bool | None = None,
     ) -> list[Document]:
-        choice = self._chosen(k, kinds, retrieval)
+        choice = self._chosen(k, kinds, retrieval, annotate)
         (outcome,) = retrieve_all(self.memorag, [query], [run_manager], **choice)
         if isinstance(outcome, Exception):
             raise outcome
@@ -343,8 +354,9 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         k: int | None = None,
         kinds: Sequence[ClueKind] | None = None,
         retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
+        annotate: bool | None = None,
     ) -> list[Document]:
-        choice = self._chosen(k, kinds, retrieval)
+        choice = self._chosen(k, kinds, retrieval, annotate)
         (outcome,) = await aretrieve_all(self.memorag, [query], [run_manager], **choice)
         if isinstance(outcome, Exception):
             raise outcome
@@ -355,6 +367,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         k: int | None,
         kinds: Sequence[ClueKind] | None,
         retrieval: RetrievalSettings | Mapping[str, Any] | None,
+        annotate: bool | None,
     ) -> _Chosen:
         """What holds for a call: what it says, else what the retriever says, else the settings."""
         own = changed(self.memorag.retrieval, self.retrieval)
@@ -364,6 +377,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             over=self.over,
             concurrency=self.concurrency,
             timeout=self.timeout,
+            annotate=self.annotate if annotate is None else annotate,
         )
         return {"kinds": self.kinds if kinds is None else checked_kinds(kinds), "search": search}
 

@@ -38,7 +38,7 @@ def retrieve_all(
     some = _recalled(recalled)
     own = [configs[place] for place in some]
     found = find_all(memorag, list(some.values()), own, search=search)
-    return _documents(recalled, dict(zip(some, found, strict=True)), search)
+    return _documents(memorag, recalled, dict(zip(some, found, strict=True)), annotate=search.annotate)
 
 
 async def aretrieve_all(
@@ -56,7 +56,7 @@ async def aretrieve_all(
     some = _recalled(recalled)
     own = [configs[place] for place in some]
     found = await afind_all(memorag, list(some.values()), own, search=search)
-    return _documents(recalled, dict(zip(some, found, strict=True)), search)
+    return _documents(memorag, recalled, dict(zip(some, found, strict=True)), annotate=search.annotate)
 
 
 def _recalled(recalled: Sequence[Recall | Exception]) -> dict[int, Recall]:
@@ -65,7 +65,11 @@ def _recalled(recalled: Sequence[Recall | Exception]) -> dict[int, Recall]:
 
 
 def _documents(
-    recalled: Sequence[Recall | Exception], found: Mapping[int, Findings | Exception], search: Search
+    memorag: MemoRAG,
+    recalled: Sequence[Recall | Exception],
+    found: Mapping[int, Findings | Exception],
+    *,
+    annotate: bool,
 ) -> list[list[Document] | Exception]:
     outcomes: list[list[Document] | Exception] = []
     for place, recall in enumerate(recalled):
@@ -73,8 +77,15 @@ def _documents(
         if isinstance(outcome, Exception):
             outcomes.append(outcome)
             continue
-        placed = search.over is None
         outcomes.append(
-            [evidence_document(one, failures=outcome.failures, placed=placed) for one in outcome.evidence]
+            [
+                evidence_document(
+                    one,
+                    source=memorag.document_of(one.chunk),
+                    annotate=annotate,
+                    failures=outcome.failures,
+                )
+                for one in outcome.evidence
+            ]
         )
     return outcomes

@@ -15,6 +15,7 @@ try:
         EvidenceEvent,
         SearchFailedEvent,
     )
+    from llama_index_memorag.nodes import FoundNode
     from llama_index_memorag.query_transform import MemoRAGQueryTransform
     from llama_index_memorag.retriever import MemoRAGRetriever
     from llama_index_memorag.summary import MemoRAGSummaryRetriever
@@ -28,6 +29,7 @@ __all__ = [
     "ClueLineEvent",
     "ClueStartEvent",
     "EvidenceEvent",
+    "FoundNode",
     "MemoRAGConversationRetriever",
     "MemoRAGMemoryBlock",
     "MemoRAGQueryTransform",

@@ -116,8 +116,9 @@ class MemoRAGConversationRetriever(HoldsMemory, BaseRetriever):
     messages before, and what the memory has of what was said, complete them. A
     ``CondensePlusContextChatEngine`` completes them with its LLM, and they are left alone here.
 
-    Nodes that are turns of the conversation have the metadata of any evidence, and ``turn_id``, ``role``,
-    ``session``, ``time`` and, where a newer turn that was found says the same, ``superseded_by``.
+    Nodes that are turns of the conversation have ``turn_id``, ``role``, ``session`` and ``time`` in their
+    metadata. With ``annotate``, they have what nodes of a ``MemoRAGRetriever`` have then, and, where a newer
+    turn that was found says the same, ``superseded_by``.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class MemoRAGConversationRetriever(HoldsMemory, BaseRetriever):
         retriever: BaseRetriever | None = None,
         llm: LLM | None = None,
         newest: bool = True,
+        annotate: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         """Retrieve with what was said before.
@@ -141,6 +143,7 @@ class MemoRAGConversationRetriever(HoldsMemory, BaseRetriever):
             retriever: Gets the completed query instead; its nodes come back. None finds turns.
             llm: Writes the completed query; None does without.
             newest: Whether of turns that say the same the newest comes first.
+            annotate: Whether turns say how they were found; then they are other nodes for each query.
             callback_manager: LlamaIndex's, for its own tracing.
 
         Raises:
@@ -164,6 +167,7 @@ class MemoRAGConversationRetriever(HoldsMemory, BaseRetriever):
         self.conversation = conversation
         self.k = k
         self.newest = newest
+        self.annotate = annotate
         self._memory = memory
         self._retriever = retriever
         self._llm = llm
@@ -174,7 +178,7 @@ class MemoRAGConversationRetriever(HoldsMemory, BaseRetriever):
         if self._retriever is not None:
             return self._retriever.retrieve(self.conversation.standalone(question, before, generate=generate))
         found = self.conversation.recall(question, before, k=self.k, generate=generate, newest=self.newest)
-        return [_node(one) for one in found]
+        return [_node(one, annotate=self.annotate) for one in found]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         before = None if self._memory is None else _turns(await self._memory.aget_all())
@@ -185,7 +189,7 @@ class MemoRAGConversationRetriever(HoldsMemory, BaseRetriever):
         found = await self.conversation.arecall(
             question, before, k=self.k, generate=generate, newest=self.newest
         )
-        return [_node(one) for one in found]
+        return [_node(one, annotate=self.annotate) for one in found]
 
     def _generate(self) -> Callable[[str], str] | None:
         llm = self._llm
@@ -215,10 +219,11 @@ def _line(found: RecalledTurn) -> str:
     return f"[{day}, {turn.role}{anew}] {' '.join(found.evidence.chunk.text.split())}"
 
 
-def _node(found: RecalledTurn) -> NodeWithScore:
+def _node(found: RecalledTurn, *, annotate: bool) -> NodeWithScore:
     own: dict[str, Any] = {**found.evidence.chunk.metadata, "turn_id": found.turn.id}
-    if found.superseded_by is not None:
+    if annotate and found.superseded_by is not None:
         own["superseded_by"] = found.superseded_by
-    node = node_of(replace(found.evidence, chunk=replace(found.evidence.chunk, metadata=own)))
+    evidence = replace(found.evidence, chunk=replace(found.evidence.chunk, metadata=own))
+    node = node_of(evidence, annotate=annotate)
     node.node.excluded_llm_metadata_keys = [*node.node.excluded_llm_metadata_keys, *HIDDEN_KEYS]
     return node

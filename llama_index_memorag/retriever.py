@@ -21,7 +21,7 @@ from llama_index.core.vector_stores import MetadataFilters
 from llama_index_memorag.events import EvidenceEvent, SearchFailedEvent, dispatcher
 from llama_index_memorag.filters import chunks_that_pass, predicate
 from llama_index_memorag.holding import HoldsMemory, as_memorag
-from llama_index_memorag.nodes import belongs_to, listed, node_of, sources
+from llama_index_memorag.nodes import belongs_to, listed, node_id_of, node_of, sources
 from llama_index_memorag.recalling import arecall_clues, asked, recall_clues
 from llama_index_memorag.searching import fan_out
 from memorag_core import (
@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     filters: MetadataFilters | None
     kinds: Sequence[ClueKind] | None
     retrieval: RetrievalSettings | None
+    annotate: bool
     callback_manager: CallbackManager | None
     object_map: dict[str, Any] | None
     objects: list[IndexNode] | None
@@ -57,11 +58,15 @@ class Options(TypedDict, total=False):
 class MemoRAGRetriever(HoldsMemory, BaseRetriever):
     """Finds evidence with the question and with the clues that a memory of the text gives.
 
-    The nodes carry the chunk's id, its characters in the document (``start_char_idx``, ``end_char_idx``),
-    the document as their source, and, in ``metadata``, ``document_id``, ``start``, ``end``, ``score``,
-    ``rank`` (from 1) and ``clues`` (a list of texts), beside the metadata the user gave; on the same name
-    those six win. Over an index or retriever of the user's own they are its nodes, as they are, with the
-    fused score.
+    What comes back are ``FoundNode``: nodes with scores that say their ``rank`` (from 1) and the ``clues``
+    that found them (a list of texts). The node in it is the same for every question, so fusion and
+    de-duplication know it again. It carries the chunk's id, its characters in the document
+    (``start_char_idx``, ``end_char_idx``), the document as its source, and the metadata the user gave. What
+    was memorized as a node and is found as a whole has the id, text, metadata and relationships that it had;
+    over an index or retriever of the user's own they are its nodes, as they are, with the fused score.
+
+    With ``annotate``, nodes have ``document_id``, ``start``, ``end``, ``score``, ``rank`` and ``clues`` in
+    ``metadata`` too, over what the user gave on the same names, and hidden from LLM and embedding.
 
     Whoever listens to LlamaIndex's instrumentation hears ``ClueStartEvent``, ``ClueLineEvent``,
     ``ClueEndEvent``, ``SearchFailedEvent`` and ``EvidenceEvent``, of ``llama_index_memorag.events``.
@@ -83,6 +88,7 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         filters: MetadataFilters | None = None,
         kinds: Sequence[ClueKind] | None = None,
         retrieval: RetrievalSettings | None = None,
+        annotate: bool = False,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
@@ -102,6 +108,8 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
                 recalled from the whole memory. Filters of ``over`` are its own.
             kinds: Kinds of clue to ask for; None takes those of ``memorag``'s settings.
             retrieval: How rankings are joined; None takes the settings of ``memorag``.
+            annotate: Write into the metadata of nodes where they are from and how they were found. Then they
+                are other nodes for each question, and no fusion or de-duplication takes them for the same.
             callback_manager: LlamaIndex's, for its own tracing.
             object_map: LlamaIndex's, for nodes that stand for objects: those are entered once, with the
                 question.
@@ -120,6 +128,9 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         self.k = k
         self._asked = asked(self.memorag, kinds)
         self._settings = _checked_settings(retrieval)
+        if not isinstance(annotate, bool):
+            raise InputError(f"'annotate' is {annotate!r}; expected True or False.")
+        self._annotate = annotate
         self._passes = None if filters is None else predicate(filters)
         if filters is not None and over is not None:
             raise InputError(
@@ -140,7 +151,7 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         """Memorize LlamaIndex documents and return a retriever over them.
 
         Ids, metadata and the lists of metadata hidden from LLM and embedding are kept; so are, of nodes, the
-        document that they were cut from, and the object that they stand for.
+        document that they were cut from, their relationships, and the object that they stand for.
 
         Args:
             documents: Documents, or nodes with text.
@@ -362,12 +373,18 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
             dispatcher.event(
                 EvidenceEvent(
                     question=one.question,
-                    found={piece.chunk.id: list(piece.clues) for piece in one.evidence},
+                    found={
+                        node_id_of(piece.chunk, self.memorag.document_of(piece.chunk)): list(piece.clues)
+                        for piece in one.evidence
+                    },
                     failures=len(one.failures),
                     seconds=one.seconds,
                 )
             )
-        return [node_of(piece) for piece in self._evidence(recalled, findings)]
+        return [
+            node_of(piece, self.memorag.document_of(piece.chunk), annotate=self._annotate)
+            for piece in self._evidence(recalled, findings)
+        ]
 
     def _check_k(self) -> None:
         """Refuse a number of nodes that cannot be had before the memory is asked."""

@@ -28,7 +28,7 @@ class MemoRAGSummaryRetriever(MemoRAGRetriever):
     itself is searched for; an empty one finds nothing then.
 
     The nodes stand key point by key point, in the memory's order, each where it was first found;
-    ``metadata["clues"]`` names all key points that found it, and ``score`` is the best of theirs.
+    ``clues`` names all key points that found it, and ``score`` is the best of theirs.
     """
 
     def __init__(

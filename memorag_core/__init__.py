@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from memorag_core.answer import answer_prompt, number_passages
     from memorag_core.beacon import BeaconModel
-    from memorag_core.citing import CitationParser, CitedText, find_citations
+    from memorag_core.citing import (
+        CitationParser,
+        CitedText,
+        find_citations,
+        without_citations,
+        without_marks,
+    )
     from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
     from memorag_core.conversation import Conversation, RecalledTurn, Turn
     from memorag_core.corpus import Change, DocumentRow, Reading
@@ -155,12 +161,14 @@ __all__ = [
     "plan_memory",
     "sentence_transformer",
     "thawed",
+    "without_citations",
+    "without_marks",
 ]
 
 _HOMES = {
     "answer": ("answer_prompt", "number_passages"),
     "beacon": ("BeaconModel",),
-    "citing": ("CitationParser", "CitedText", "find_citations"),
+    "citing": ("CitationParser", "CitedText", "find_citations", "without_citations", "without_marks"),
     "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
     "conversation": ("Conversation", "RecalledTurn", "Turn"),
     "corpus": ("Change", "DocumentRow", "Reading"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memorag_core.citing import find_citations
+from memorag_core.citing import find_citations, without_marks
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.language import detect_language
 from memorag_core.prompts import PromptSet, load_prompts
@@ -88,12 +88,16 @@ def render_prompt(question: str, passages: Sequence[str], *, prompts: PromptSet)
         raise InputError(
             "There is no evidence; expected at least one passage. Retrieve with a k of 1 or more."
         )
-    return prompts.render_answer(question, number_passages(passages))
+    return prompts.render_answer(without_marks(question), number_passages(passages))
 
 
 def number_passages(passages: Sequence[str]) -> str:
-    """Passages as one text, numbered from 1 in the order given, as citations name them."""
-    return "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, start=1))
+    """Passages as one text, numbered from 1 in the order given, as citations name them.
+
+    No number in square brackets is in it but those: what reads as one in a passage gets round brackets.
+    """
+    told = (without_marks(passage) for passage in passages)
+    return "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(told, start=1))
 
 
 def draft_answer(question: str, clues: Sequence[Clue], *, evidence: Sequence[Evidence] = ()) -> Answer:

@@ -51,9 +51,9 @@ def check_clues(
 ) -> tuple[Recall, ...]:
     """Hold the clues of several questions against the corpus.
 
-    A span that stands in the corpus, white space aside, has its place and the support 1. Every other clue is
-    as well supported as its words: those of a surrogate question without what makes it a question. What was
-    checked before comes out the same.
+    A span that stands in the corpus, or what a reader takes for it (see ``grounding.alike``), has its place
+    and the support 1. Every other clue is as well supported as its words: those of a surrogate question
+    without what makes it a question. What was checked before comes out the same.
 
     Args:
         recalled: what came of asking the memory.
@@ -70,7 +70,7 @@ def check_clues(
         InputError: ``support`` gave no share from 0 to 1 for every text.
     """
     places = {
-        clue.text: passages.find(clue.text)
+        clue.text: passages.find(clue.text) or passages.find_alike(clue.text)
         for one in recalled
         for clue in one.clues
         if clue.kind == "span" and clue.place is None
@@ -107,7 +107,8 @@ def _shares(support: Support, texts: Sequence[str]) -> Sequence[float]:
 
 def _sifted(recall: Recall, clues: Sequence[Clue], settings: ClueSettings) -> Recall:
     kinds = {kind: place for place, kind in enumerate(dict.fromkeys(clue.kind for clue in clues))}
-    draft = max((clue for clue in clues if clue.kind == "answer"), key=_belief, default=None)
+    drafts = (clue for clue in clues if clue.kind == "answer")
+    draft = max(drafts, key=lambda clue: (_belief(clue), _merit(clue)), default=None)
     kept: list[Clue] = []
     dropped = list(recall.dropped)
     for clue in sorted(clues, key=lambda clue: (kinds[clue.kind], _place(clue))):

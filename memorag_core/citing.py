@@ -32,6 +32,45 @@ _MARK = regex.compile(
     regex.VERBOSE,
 )
 
+_CITED = regex.compile(rf"[^\S\n]{{0,2}}(?:{_MARK.pattern})", regex.VERBOSE)
+_PAIRS = {
+    "[": "(",
+    "［": "（",
+    "【": "（",
+    "〔": "（",
+    "〖": "（",
+    "﹝": "(",
+    "⟦": "(",
+    "❲": "(",
+    "⁅": "(",
+    "〚": "（",
+    "〘": "（",
+}
+_ROUND = str.maketrans(
+    _PAIRS
+    | {
+        "]": ")",
+        "］": "）",
+        "】": "）",
+        "〕": "）",
+        "〗": "）",
+        "﹞": ")",
+        "⟧": ")",
+        "❳": ")",
+        "⁆": ")",
+        "〛": "）",
+        "〙": "）",
+    }
+)
+_BREAK = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_FILL = rf"[^\p{{L}}\p{{N}}\[\]{_BREAK}]{{0,8}}"
+_HEAD = regex.compile(
+    rf"""(?<![^{_BREAK}])(?P<before>[^\p{{L}}\p{{N}}{_BREAK}]{{0,12}}?)
+    (?P<mark>[\[［【〔〖﹝⟦❲⁅〚〘]{_FILL}(?:\p{{L}}{{1,12}}{_FILL})?\p{{N}}{{1,3}}(?!\p{{N}}){_FILL}[\]］】〕〗﹞⟧❳⁆〛〙])""",
+    regex.VERBOSE,
+)
+"""What looks like the number of a passage at the beginning of a line, though it may be no citation."""
+
 
 @dataclass(frozen=True, slots=True)
 class CitedText:
@@ -108,6 +147,23 @@ def find_citations(text: str, places: Sequence[Place | None]) -> CitedText:
     parser = CitationParser(places)
     begun, rest = parser.feed(text), parser.close()
     return CitedText(text, begun.citations + rest.citations, begun.unfounded + rest.unfounded)
+
+
+def without_citations(text: str) -> str:
+    """A text that cites nothing: its citations are left out, with the white space before them."""
+    return _CITED.sub("", text)
+
+
+def without_marks(text: str) -> str:
+    """A text in which nothing can be taken for a citation, nor a line for the beginning of a passage.
+
+    Where something reads as a citation, and where a line begins with a number in brackets, the brackets are
+    round. All else stays as it is.
+    """
+    made = _HEAD.sub(lambda found: found["before"] + found["mark"].translate(_ROUND), text)
+    while (next_ := _MARK.sub(lambda found: found[0].translate(_ROUND), made)) != made:
+        made = next_  # what was inside of a mark may have kept one around it from being one
+    return made
 
 
 def _next_opening(text: str, at: int) -> int:

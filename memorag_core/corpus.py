@@ -67,6 +67,11 @@ class Corpus:
     gathering: Gathering = field(default_factory=Gathering)
 
     @cached_property
+    def by_id(self) -> Mapping[str, Document]:
+        """The documents by their ids."""
+        return {document.id: document for document in self.documents}
+
+    @cached_property
     def language(self) -> str:
         """The language of most of the text, as a two-letter code."""
         some = self.documents[:: -(-len(self.documents) // SAMPLED)]

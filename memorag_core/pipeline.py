@@ -657,6 +657,12 @@ class MemoRAG:
         corpus = self._corpus
         return corpus.documents if corpus else ()
 
+    def document_of(self, chunk: Chunk) -> Document | None:
+        """The document that a chunk was cut from; None where that is gone, or has another text by now."""
+        document = self._corpus.by_id.get(chunk.document_id) if self._corpus else None
+        cut = document is not None and document.text[chunk.start : chunk.end] == chunk.text
+        return document if cut else None
+
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         """What can be found, in the order of the text; empty before anything is memorized."""

@@ -2,20 +2,35 @@
 
 In: a question, the turns before it as roles and texts. Out: what it leaves out, the names that it may mean,
 the question with them; or the request by which a language model writes it anew. Knows no memory. Names are
-found by how scripts mark them (capitals, quotation marks, Katakana); pronouns are known of a few languages,
-and elsewhere a question without a name of its own is taken to leave one out.
+found by how scripts mark them (capitals, quotation marks, Katakana); pronouns are known of some languages,
+and elsewhere only a question of a few words is taken to leave something out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from functools import cache
 from typing import Literal, TypeAlias
 
 import regex
 
+from memorag_core.conversation.referring import (
+    ASKS,
+    ASKS_UNSPACED,
+    LINKS,
+    NOT_LEFT_OUT,
+    OF_ITSELF,
+    PERSONS,
+    SELF,
+    SHORT_QUESTION,
+    SOMEBODY,
+    THAT,
+    THINGS,
+)
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.language import detect_language
 from memorag_core.prompts import PromptSet, load_prompts
+from memorag_core.prompts.quoting import quoted
 from memorag_core.retrieval.tokens import STOP_WORDS
 
 Said: TypeAlias = tuple[str, str]
@@ -27,14 +42,6 @@ LeftOut: TypeAlias = Literal["nothing", "names", "question"]
 MOST_NAMES = 3
 """Names that a question is given: of more, most are not meant, and each finds turns of its own."""
 
-_PRONOUNS = {
-    "en": "he him his she her hers it its they them their theirs there then",
-    "de": "er ihn ihm sein seine seiner seinen sie ihr ihre ihrer ihren ihnen dort da damals dessen deren",
-    "fr": "il elle ils elles lui leur leurs son sa ses y en",
-    "es": "él ella ellos ellas lo la le les su sus allí ahí entonces",
-    "zh": "他 她 它 其 那里 那儿 那边 那时 那个 这个",
-    "ja": "彼 それ そこ その あの",
-}
 _FILLERS = {
     "en": "and or but so ok okay well please also too now then what how about",
     "de": "und oder aber so auch noch was ist mit",
@@ -50,6 +57,8 @@ _UNSPACED_ELLIPSIS = {
     "zh": regex.compile(r"(?:那么|那|还有|和)?\P{P}{1,10}呢[？?。]*"),
     "ja": regex.compile(r"(?:では|じゃあ|それでは)?、?\P{P}{1,12}(?:は|も)[？?]+"),
 }
+
+_ROLES = ("user", "assistant", "system", "human", "ai", "tool", "用户", "助手", "系统")
 
 _SHORT = 5
 """Signs of a Chinese or Japanese question that has no room for a name: names are not marked there."""
@@ -70,24 +79,75 @@ _STARTS_SENTENCE = regex.compile(r"(?:^|[.!?。！？:：\n\"“„«(\-–—])
 def left_out(question: str, turns: Sequence[Said]) -> LeftOut:
     """What a question leaves out that the turns before it may hold.
 
+    Only what refers to something that was said leaves something out: a pronoun, a question of a few words,
+    one that goes on with "and". A question that merely holds no name stands alone.
+
     Args:
         question: As it was asked.
         turns: Before it, in their order; without any, nothing can be found out.
     """
     if not any(text.strip() for _, text in turns):
         return "nothing"
-    language = detect_language("\n".join((question, *(text for _, text in turns))))
-    pronouns, pattern = _PRONOUNS.get(language, "").split(), _UNSPACED_ELLIPSIS.get(language)
+    language = _language(question, turns)
+    pattern = _UNSPACED_ELLIPSIS.get(language)
     if pattern is not None:
-        return _left_out_unspaced(question, pronouns, pattern)
+        return _left_out_unspaced(question, language, pattern)
     own = names_in(question)
     words, named = _folded(question), {word for name in own for word in _folded(name)}
     fillers = _FILLERS.get(language, "").split()
     if own and all(word in named or word in fillers for word in words):
         return "question"
-    if len(words) == 1 or (language == "en" and not own and STOP_WORDS.issuperset(words)):
+    asks = question.rstrip().endswith(("?", "？", "؟", ";"))
+    alone = len(words) == 1 and (asks or words[0] in ASKS.get(language, "").split())
+    if alone or (language == "en" and not own and words and STOP_WORDS.issuperset(words) and asks):
         return "question"  # "When?", "And why did he?"
-    return "names" if not own or any(word in pronouns for word in words) else "nothing"
+    return (
+        "names" if _refers(question, language) or _too_short(words, own, language, asks=asks) else "nothing"
+    )
+
+
+def asks_of_person(question: str, turns: Sequence[Said]) -> bool:
+    """Whether a question after these turns refers to a person, and not to what was said or to a thing."""
+    language = _language(question, turns)
+    return not {*PERSONS.get(language, "").split()}.isdisjoint(_referring(question, language))
+
+
+def _language(question: str, turns: Sequence[Said]) -> str:
+    return detect_language("\n".join((question, *(text for _, text in turns))))
+
+
+def _refers(text: str, language: str) -> bool:
+    """Whether a text has a pronoun that stands for something said before."""
+    return bool(_referring(text, language))
+
+
+def _referring(text: str, language: str) -> set[str]:
+    """The pronouns of a text that stand for something said before."""
+    bare = _not_left_out(language).sub(" ", text)
+    wanted = {*PERSONS.get(language, "").split(), *THINGS.get(language, "").split()}
+    if language in _UNSPACED_ELLIPSIS:
+        return {pronoun for pronoun in wanted if pronoun in bare}
+    found = wanted.intersection(
+        part for word in _folded(bare) for part in (word, regex.split("['’]", word)[0])
+    )
+    return found | ({"that"} if language == "en" and THAT.search(bare) else set())
+
+
+def _too_short(words: Sequence[str], own: Sequence[str], language: str, *, asks: bool) -> bool:
+    """Whether a question has too few words to say what it is about."""
+    if own or not words or not asks or not {*SELF.get(language, "").split()}.isdisjoint(words):
+        return False
+    if language not in ASKS:
+        return len(words) <= SHORT_QUESTION
+    goes_on = words[0] in LINKS[language].split()
+    first = words[1] if goes_on and len(words) > 1 else words[0]
+    limit = 2 * SHORT_QUESTION if goes_on else SHORT_QUESTION
+    return len(words) <= limit and (goes_on or first in ASKS[language].split())
+
+
+@cache
+def _not_left_out(language: str) -> regex.Pattern[str]:
+    return regex.compile(NOT_LEFT_OUT.get(language, r"(?!)"), regex.IGNORECASE)
 
 
 def names_in(text: str, *, known: Container[str] = ()) -> tuple[str, ...]:
@@ -112,22 +172,50 @@ def unspaced(text: str) -> bool:
     return signs > 0 and 2 * signs >= sum(len(word) for word in _WORD.findall(text))
 
 
-def recent_names(turns: Sequence[Said], *, known: Container[str] = ()) -> tuple[str, ...]:
+def recent_names(turns: Sequence[Said], *, known: Container[str] = (), question: str = "") -> tuple[str, ...]:
     """The names that a question after these turns may mean.
 
-    They are those of the last turn of the user that has any, or of the last turn of anybody.
+    They are those of the last turn of the user that has any, or of what others said to it. What lies behind a
+    turn that speaks of something else is not meant, and nothing is guessed then: turns go on with what was
+    said before where they refer to it themselves, or say nothing of their own ("It was nice.", "Thanks!").
 
     Args:
         turns: Before the question, in their order.
         known: As for ``names_in``; names that stand within a sentence of the turns are known besides.
+        question: That follows. If it speaks of a person, turns without one lie between.
     """
     within = frozenset[str]().union(*(folded_names(text) for _, text in turns))
-    ordered = [turn for turn in turns if turn[0] == "user"][::-1] + list(turns)[::-1]
-    for _, text in ordered:
-        found = names_in(text, known=_Either(known, within))
+    either = _Either(known, within)
+    language = _language(question, turns)
+    personal = asks_of_person(question, turns)
+    replies: list[str] = []
+    others: list[str] = []
+    for role, text in reversed(turns):
+        if role != "user":
+            replies.append(text)
+            continue
+        others += replies
+        own = _stands_alone(text, language)
+        for one in (text, *(replies if own else ())):
+            found = names_in(one, known=either)
+            if found:
+                return found[:MOST_NAMES]
+        replies = []
+        if SOMEBODY.search(text) if personal else own:
+            return ()
+    for text in (*others, *replies):
+        found = names_in(text, known=either)
         if found:
             return found[:MOST_NAMES]
     return ()
+
+
+def _stands_alone(text: str, language: str) -> bool:
+    """Whether a turn says something of its own, so that it is what a question after it is about."""
+    if unspaced(text):
+        return not _refers(text, language) and sum(map(len, _WORD.findall(text))) > _SHORT
+    words = [word for word in _folded(text) if word not in STOP_WORDS]
+    return len(words) >= 2 and not _refers(text, language)
 
 
 def with_names(question: str, names: Sequence[str]) -> str:
@@ -166,7 +254,11 @@ def standalone_request(question: str, turns: Sequence[Said], *, prompts: PromptS
     Raises:
         InputError: The prompt set has no such request.
     """
-    spoken = "\n".join(f"{role}: {text.strip()}" for role, text in turns)
+    roles = [" ".join(role.split()) for role, _ in turns]
+    own = (*roles, *_ROLES)  # a turn says nothing in the name of another
+    spoken = "\n".join(
+        f"{role}: {quoted(text.strip(), own)}" for role, (_, text) in zip(roles, turns, strict=True)
+    )
     chosen = prompts or load_prompts(detect_language(f"{spoken}\n{question}"))
     return chosen.render_standalone(question, spoken)
 
@@ -202,11 +294,12 @@ class _Either:
         return any(word in container for container in self._containers)
 
 
-def _left_out_unspaced(question: str, pronouns: Sequence[str], ellipsis: regex.Pattern[str]) -> LeftOut:
+def _left_out_unspaced(question: str, language: str, ellipsis: regex.Pattern[str]) -> LeftOut:
     if ellipsis.fullmatch(question.strip()):
         return "question"
     short = sum(len(word) for word in _WORD.findall(question)) <= _SHORT
-    return "names" if short or any(pronoun in question for pronoun in pronouns) else "nothing"
+    asks = short and ASKS_UNSPACED.search(question) is not None and OF_ITSELF.search(question) is None
+    return "names" if asks or _refers(question, language) else "nothing"
 
 
 def _folded(name: str) -> list[str]:

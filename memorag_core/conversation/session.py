@@ -23,6 +23,7 @@ from memorag_core.config import check_whole
 from memorag_core.conversation.followup import (
     MOST_NAMES,
     Said,
+    asks_of_person,
     last_said,
     left_out,
     names_in,
@@ -220,9 +221,10 @@ class Conversation:
     ) -> str:
         """A question with what it leaves out.
 
-        With a language model, it writes the question. Without one, the question is given the names of the
-        turns before it, in brackets; where they have none, those of the turn that the memory finds for what
-        the user said last. A question that is only a name is asked as the user asked last.
+        With a language model, it writes the question. Without one, a question that refers to what was said is
+        given, in brackets, the names of the turns that it goes on with; where they have none, what the user
+        said last, or, for a person, the names of the turn that the memory finds for that. A question that is
+        only a name is asked as the user asked last. A question that refers to nothing stays as it is.
 
         Args:
             question: As it was asked.
@@ -282,7 +284,9 @@ class Conversation:
         """The turns that bear on a question, best first, and of those that say the same the newest first.
 
         The question is completed as ``standalone`` does, and finds turns with the clues that the memory gives
-        for it. A turn that says no more than the question is left out.
+        for it. A turn that says no more than the question is left out. Where no turn has a word of question
+        or clues, those that were said last come back, with a score of 0 and no ``hits`` in their evidence; an
+        embedder finds what is said in other words.
 
         Args:
             question: As it was asked.
@@ -338,16 +342,18 @@ class Conversation:
             return question
         if missing == "question":
             return with_last_question(question, before)
-        names = recent_names(before, known=self._state().known)
+        names = recent_names(before, known=self._state().known, question=question)
         return with_names(question, names) if names else None
 
     def _with_recalled(self, question: str, before: Sequence[Said], recalled: Recall) -> str:
-        """The question with the names that the memory has for what was said last, or with that itself."""
+        """The question with what was said last, or with the name that the memory has for a person in it."""
+        said = last_said(before)
+        if not asks_of_person(question, before):
+            return f"{question.rstrip()} ({said})"
         state = self._state()
         names = [clue.text for clue in recalled.clues if clue.kind == "entity"]
         for evidence in self._evidence(recalled, 1) if not names else ():
             names += names_in(evidence.chunk.text, known=state.known)
-        said = last_said(before)
         return with_names(question, names[:MOST_NAMES]) if names else f"{question.rstrip()} ({said})"
 
     def _recalled(self, question: str) -> Recall:
@@ -403,9 +409,16 @@ class Conversation:
                 if one.chunk.document_id in own and one.chunk.text.strip().casefold() != besides
             ]
             if len(kept) >= count or len(found) < wanted or len(found) >= len(self.rag.chunks):
-                return [one for one in kept if one.hits][:count]
+                hit = [one for one in kept if one.hits]
+                return hit[:count] if hit else self._latest(kept, own, count)
             wanted *= 4  # the others are of other sessions
         return []
+
+    def _latest(self, found: Sequence[Evidence], own: Mapping[str, Turn], count: int) -> list[Evidence]:
+        """What was said last, where nothing that was said has a word of the question; ``hits`` are empty."""
+        ages = {name: age for age, name in enumerate(own)}
+        order = sorted(found, key=lambda one: -ages[one.chunk.document_id])
+        return [replace(one, rank=rank) for rank, one in enumerate(order[:count], start=1)]
 
     def _found(
         self, question: str, alone: str, recalled: Recall, k: int, newest: bool

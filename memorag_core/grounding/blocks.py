@@ -96,10 +96,13 @@ class Block:
         ending: Starts = starts[bits & 1 != 0]
         return ending
 
+    def number(self, start: int) -> int:
+        """The number of the document, or range, that holds a place."""
+        return int(np.searchsorted(self.bases, start, side="right")) - 1
+
     def line(self, start: int, length: int) -> tuple[str, Place]:
         """The text of so many bytes from a place on, as it stands in its document, and where."""
-        at = int(np.searchsorted(self.bases, start, side="right")) - 1
-        document = self.documents[at]
+        document = self.documents[self.number(start)]
         first, last = (self._character(document.text, place) for place in (start, start + length))
         return document.text[first:last], Place(document.id, first, last)
 

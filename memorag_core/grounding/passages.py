@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError, StoreError
+from memorag_core.grounding.alike import anchors, bare, differences, folded, reach
 from memorag_core.grounding.blocks import Block, Run, Window, build_block, narrowed
-from memorag_core.grounding.words import even
+from memorag_core.grounding.words import even, may_stand
 from memorag_core.records import Document, Place
 
 SMALLEST, LARGEST = 1 << 20, 1 << 22
@@ -32,6 +33,11 @@ FORMAT = 1
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Header: TypeAlias = dict[str, Any]
+
+_LOOKED = 64  # places of parts of a line that are looked at for the whole of it
+_LONGEST = 1000  # characters of a line that is looked for folded
+_Alike: TypeAlias = tuple[int, int, int, Place]
+"""How differently a text is written, the number of its document, its first character, its place."""
 
 _USUAL = 1 << 20  # characters of a block beyond the smallest, on average
 
@@ -145,6 +151,61 @@ class Passages:
                     break
                 places[run.block.line(start, len(line))[1]] = None
         return tuple(places)
+
+    def find_alike(self, text: str) -> Place | None:
+        """The place of what a reader takes for the text, though it is written otherwise.
+
+        What is taken for the same is said in ``grounding.alike``. Of several places it is the one that is
+        written most like the text, and among those the first in reading order. Only some places of the text's
+        parts are looked at, so that the cost does not grow with the corpus, and texts of more than 1,000
+        characters are looked for to the letter alone.
+
+        Raises:
+            InputError: these passages are of parts of documents.
+        """
+        self._check_whole("find_alike")
+        if len(text) > _LONGEST:
+            return None
+        whole = folded(text).text
+        for line in dict.fromkeys((whole, bare(whole))):
+            found = self._alike(line, text) if line else []
+            if found:
+                return min(found)[-1]
+        return None
+
+    def _alike(self, line: str, text: str) -> list[_Alike]:
+        """Where a folded line stands."""
+        held = [(anchor, self._standing(even(anchor), _LOOKED + 1)) for anchor in anchors(text)]
+        found: list[_Alike] = []
+        looked = 0
+        # The longest part first, for it has the most in common with the line; what stands everywhere last.
+        for anchor, places in sorted(held, key=lambda one: (len(one[1]) > _LOOKED, -len(one[0]))):
+            for number, document, place in places[: _LOOKED - looked]:
+                begin = max(place.start - reach(line, anchor), 0)
+                window = document.text[begin : place.end + reach(line, anchor)]
+                for first, last in folded(window).places(line)[: _LOOKED - len(found)]:
+                    start, end = begin + first, begin + last
+                    if may_stand(document.text, start, end):
+                        cost = differences(document.text[start:end], text)
+                        found.append((cost, number, start, Place(document.id, start, end)))
+            looked += len(places)
+            if found or looked >= _LOOKED:
+                break
+        return found
+
+    def _standing(self, line: bytes, limit: int) -> list[tuple[int, Document, Place]]:
+        """At most so many places of an evened line, with the number of the document among all, and it."""
+        standing: list[tuple[int, Document, Place]] = []
+        before = 0
+        for block in self.blocks:
+            found = narrowed(block.whole, 0, line) if len(block.starts) else None
+            starts = np.sort(block.ending(found, len(line))).tolist() if found is not None else []
+            for start in starts[: limit - len(standing)]:
+                number = block.number(start)
+                place = block.line(start, len(line))[1]
+                standing.append((before + number, block.documents[number], place))
+            before += len(block.documents)
+        return standing
 
     def pack(self) -> tuple[dict[str, npt.NDArray[Any]], Header]:
         """The index as arrays by name, and what ``unpack`` needs beside them and the documents, for JSON.

@@ -103,6 +103,12 @@ def mark(text: str, start: int = 0, end: int | None = None) -> Marked:
     )
 
 
+def may_stand(text: str, start: int, end: int) -> bool:
+    """Whether a line may begin and end with these characters of a text."""
+    marked = mark(text, start, end)
+    return bool(len(marked.data) and marked.starts[0]) and marked.data == even(text[start:end])
+
+
 def even(text: str) -> bytes:
     """A line as it is compared: every run of white space as one space, none at the ends."""
     return " ".join(text.split()).encode("utf-8", "surrogatepass")

@@ -4,7 +4,9 @@ In: a language, or a mapping of templates. Out: a frozen ``PromptSet`` whose pla
 no model and no tokenizer: special tokens and chat templates are for the model to apply.
 
 Texts go into templates by plain replacement in one pass, so a text with braces stays as it is, and a question
-that says "{evidence}" is a question.
+that says "{evidence}" is a question. Where a prompt is made as a whole, no text in it can pass for a part of
+it either: a line that begins as one of the template's own gets a ">", and fences are longer than those in the
+text.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, cast
 
 from memorag_core.errors import InputError
 from memorag_core.metadata import FrozenDict
+from memorag_core.prompts.quoting import fenced, headings, quoted
 from memorag_core.records import CLUE_KINDS, ClueKind
 
 GENERAL = "xx"
@@ -140,7 +143,9 @@ class PromptSet:
 
     def context_parts(self, context: str) -> Parts:
         """What the memory model reads, cut around the context."""
-        return _fill(self.context, "context", context)
+        parts = _fill(self.context, "context", context)
+        before, after = fenced(parts.before, parts.filled, parts.after)
+        return Parts(before, parts.filled, after)
 
     def parts(self, kind: ClueKind, question: str) -> Parts:
         """The request for a kind of clue, cut around the question.
@@ -168,7 +173,8 @@ class PromptSet:
 
     def render_answer(self, question: str, evidence: str) -> str:
         """The generator's prompt, with the evidence as one text."""
-        filling = {"{question}": question, "{evidence}": evidence}
+        own = headings(self.answer)
+        filling = {"{question}": quoted(question, own), "{evidence}": quoted(evidence, own)}
         return re.sub(r"\{question\}|\{evidence\}", lambda found: filling[found[0]], self.answer)
 
     def render_standalone(self, question: str, history: str) -> str:
@@ -182,7 +188,8 @@ class PromptSet:
                 f"The prompt set '{self.language}' has no request for questions that stand alone. Give it "
                 "one: PromptSet(..., standalone='... {history} ... {question}')."
             )
-        filling = {"{question}": question, "{history}": history}
+        own = headings(self.standalone)
+        filling = {"{question}": quoted(question, own), "{history}": quoted(history, own)}
         return re.sub(r"\{question\}|\{history\}", lambda found: filling[found[0]], self.standalone)
 
     def gist_parts(self, text: str, *, words: int) -> Parts:
@@ -197,6 +204,7 @@ class PromptSet:
                 "PromptSet(..., gist='... {text}')."
             )
         before, _, after = self.gist.partition("{text}")
+        before, after = fenced(before, text, after)
         return Parts(before.replace("{words}", str(words)), text, after.replace("{words}", str(words)))
 
 

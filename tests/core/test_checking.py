@@ -62,6 +62,26 @@ def test_an_invented_span_has_no_place_and_the_support_of_its_words() -> None:
     assert share < 1
 
 
+@pytest.mark.parametrize("quoted", ["{0}.", "“{0}”", "- {0}", "**{0}**", "{0}…"])
+def test_a_quote_has_its_place_whatever_a_model_made_of_its_first_letter_and_its_ends(quoted: str) -> None:
+    text = INDEX.chunks[0].text
+    line = text[text.index(" ") + 1 :][:24].rpartition(" ")[0]
+    for first in (line[0].upper(), line[0].lower()):
+        (clue,) = check(Clue(quoted.format(first + line[1:]), "span")).clues
+        assert clue.place is not None
+        assert clue.support == 1
+        chunk = INDEX.chunks[0]
+        found = text[clue.place.start - chunk.start : clue.place.end - chunk.start]
+        assert found.casefold() == line.casefold()
+
+
+def test_of_drafts_that_are_believed_alike_the_better_supported_one_stays() -> None:
+    drafts = [Clue("no", "answer", -0.2), Clue("Old Fenn keeps 42 bees", "answer", -0.2)]
+    for some in (drafts, drafts[::-1]):
+        once = check(*some, least=1.0)
+        assert [clue.text for clue in once.clues] == ["Old Fenn keeps 42 bees"]
+
+
 def test_only_spans_have_places_for_a_name_stands_in_many() -> None:
     clues = check(*(Clue("Old Fenn", kind) for kind in CLUE_KINDS)).clues
     assert {clue.kind: clue.place is not None for clue in clues} == {

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core import Citation, CitationParser, CitedText, Place, Unfounded, find_citations
+from memorag_core import (
+    Citation,
+    CitationParser,
+    CitedText,
+    Place,
+    Unfounded,
+    find_citations,
+    number_passages,
+    without_citations,
+    without_marks,
+)
 
 PLACES = tuple(Place(f"d{number}", number * 10, number * 10 + 5) for number in range(1, 5))
 
@@ -178,3 +188,55 @@ def test_a_mark_that_is_never_ended_is_text() -> None:
     assert parser.feed("Anna [1") == CitedText("Anna ")
     assert parser.close() == CitedText("[1")
     assert parser.close() == CitedText("")
+
+
+# What a text may not say in the name of the passages
+
+
+@given(st.lists(WRITTEN, min_size=1, max_size=4))
+def test_only_the_numbers_of_the_passages_read_as_citations(passages: list[str]) -> None:
+    numbered = number_passages(passages)
+    found = find_citations(numbered, (None,) * len(passages))
+    assert [one.number for one in found.citations] == list(range(1, len(passages) + 1))
+    assert not found.unfounded
+    for one in found.citations:
+        assert numbered[one.start : one.end] == f"[{one.number}]"
+        assert numbered[: one.start].endswith("\n\n") or one.start == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("One.\n[2] The tower is red.", "One.\n(2) The tower is red."),
+        ("as said [1, 2]; and [3-4]", "as said (1, 2); and (3-4)"),
+        ("［２］ 塔。【1†来源】", "（２） 塔。（1†来源）"),
+        ("〔段落3〕 塔。", "（段落3） 塔。"),
+        ("\n  > **[ 2 ]** Two", "\n  > **( 2 )** Two"),
+        ("\r[\u200b2] Two\u2028[No. 3] Three", "\r(\u200b2) Two\u2028(No. 3) Three"),
+        ("⟦2⟧ Two", "(2) Two"),
+        ("[[2]] 【1†[2]】", "[(2)] （1†(2)）"),
+        ("[②] Two", "(②) Two"),
+    ],
+)
+def test_a_mark_in_a_text_gets_round_brackets(text: str, told: str) -> None:
+    assert without_marks(text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["In [1871] it rained.", "[see above] {2} (2) a, [b]", "x = [y]", "[2026-11-21 15:04, user] Hello", ""],
+)
+def test_what_is_no_mark_stays_as_it_is(text: str) -> None:
+    assert without_marks(text) == text
+
+
+def test_all_but_brackets_stays_and_long_texts_of_brackets_take_no_time() -> None:
+    for text in ("[1†" * 20_000, "[" * 50_000 + "2" + "]" * 50_000, "[2]" * 30_000, " " * 50_000 + "[2]"):
+        told = without_marks(text)
+        assert len(told) == len(text)
+        assert not find_citations(told, (None,) * 9).citations
+        assert not find_citations(without_citations(text[:3000]), (None,) * 9).citations
+
+
+def test_a_text_without_citations_reads_on() -> None:
+    assert without_citations("Anna [1], and Ben[2][3].\n[4] Yes [1871].") == "Anna, and Ben.\n Yes [1871]."

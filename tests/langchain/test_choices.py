@@ -41,10 +41,15 @@ async def test_a_choice_has_the_same_effect_wherever_it_is_made(
 
 def test_choices_reach_the_result(memorag: MemoRAG) -> None:
     retriever = MemoRAGRetriever(memorag=memorag)
-    assert {clue for found in retriever.invoke(QUESTION, kinds=["query"]) for clue in found.metadata["clues"]}
-    for found in retriever.invoke(QUESTION, kinds=["query"]):
+    assert {
+        clue
+        for found in retriever.invoke(QUESTION, kinds=["query"], annotate=True)
+        for clue in found.metadata["clues"]
+    }
+    for found in retriever.invoke(QUESTION, kinds=["query"], annotate=True):
         assert all(clue.startswith("Where does it say") for clue in found.metadata["clues"])
-    without = retriever.invoke(QUESTION, retrieval={"span_weight": 0, "query_weight": 0, "answer_weight": 0})
+    silent = {"span_weight": 0, "query_weight": 0, "answer_weight": 0}
+    without = retriever.invoke(QUESTION, retrieval=silent, annotate=True)
     assert not any(found.metadata["clues"] for found in without)
 
 

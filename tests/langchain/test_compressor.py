@@ -28,7 +28,7 @@ def texts(documents: Any) -> list[str]:
 
 
 async def test_what_a_clue_finds_comes_first(memorag: MemoRAG) -> None:
-    compressor = ClueCompressor(memorag=memorag)
+    compressor = ClueCompressor(memorag=memorag, annotate=True)
     ranked = compressor.compress_documents(FOUND, QUESTION)
     assert sorted(texts(ranked)) == sorted(texts(FOUND))
     assert ranked[0].page_content == DOCUMENTS[3].text
@@ -36,6 +36,9 @@ async def test_what_a_clue_finds_comes_first(memorag: MemoRAG) -> None:
     assert ranked[0].metadata["rank"] == 1
     assert any("Anna Holt repairs" in clue for clue in ranked[0].metadata["clues"])
     assert await compressor.acompress_documents(FOUND, QUESTION) == ranked
+    plain = ClueCompressor(memorag=memorag).compress_documents(FOUND, QUESTION)
+    assert texts(plain) == texts(ranked)
+    assert all(document in FOUND for document in plain)
 
 
 def test_vectors_take_part_where_there_is_an_embedder() -> None:
@@ -76,7 +79,7 @@ def test_documents_that_came_in_are_not_changed(memorag: MemoRAG) -> None:
 @given(st.lists(st.text(alphabet="ab 中文.\n", max_size=12), max_size=8))
 def test_every_document_with_text_comes_back_once(given_texts: list[str]) -> None:
     documents = [Document(page_content=text, id=str(place)) for place, text in enumerate(given_texts)]
-    ranked = ClueCompressor(memorag=MEMORAG).compress_documents(documents, QUESTION)
+    ranked = ClueCompressor(memorag=MEMORAG, annotate=True).compress_documents(documents, QUESTION)
     assert sorted(document.id or "" for document in ranked) == [
         str(place) for place, text in enumerate(given_texts) if text.strip()
     ]

@@ -226,14 +226,17 @@ def test_documents_are_the_turns_that_the_core_recalls(conversation: Conversatio
     conversation.add("user", "Mara Venn lives in a house near the sea now.")
     history = [("user", "I had lunch with Mara Venn."), ("assistant", "How nice.")]
     recalled = conversation.recall(ASKED["input"], history, k=6)  # type: ignore[arg-type]
-    documents = conversation_retriever(conversation, k=6).invoke(ASKED)
+    documents = conversation_retriever(conversation, k=6, annotate=True).invoke(ASKED)
     assert [document.metadata["turn_id"] for document in documents] == [one.turn.id for one in recalled]
     assert [document.metadata.get("superseded_by") for document in documents] == [
         one.superseded_by for one in recalled
     ]
     assert any(one.superseded_by for one in recalled)
-    plain = conversation_retriever(conversation, k=6, newest=False).invoke(ASKED)
-    assert not any("superseded_by" in document.metadata for document in plain)
+    unordered = conversation_retriever(conversation, k=6, newest=False, annotate=True).invoke(ASKED)
+    assert not any("superseded_by" in document.metadata for document in unordered)
+    plain = conversation_retriever(conversation, k=6).invoke(ASKED)
+    assert [document.id for document in plain] == [document.id for document in documents]
+    assert not any({"superseded_by", "score"} & document.metadata.keys() for document in plain)
 
 
 @pytest.mark.parametrize(

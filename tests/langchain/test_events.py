@@ -79,7 +79,12 @@ async def test_a_trace_is_the_same_sync_and_async(memorag: MemoRAG) -> None:
     assert shapes[0] == shapes[1]
     assert names(one.root.child_runs) == ["MemoRAGClues", "MemoRAGSearch"]
     search = one.root.child_runs[1].outputs or {}
-    assert search["found"] == [document.id for document in retriever.invoke(QUESTION)]
+    found = retriever.invoke(QUESTION, annotate=True)
+    assert search["found"] == [document.id for document in found]
+    for row, document in zip(search["evidence"], found, strict=True):
+        assert row == {"id": document.id} | {
+            name: document.metadata[name] for name in ("score", "rank", "clues")
+        }
 
 
 async def test_a_chat_model_behind_a_memory_is_traced_inside_the_asking() -> None:
@@ -135,7 +140,7 @@ async def test_a_message_of_a_failed_search_is_not_in_metadata_or_events(memorag
             raise ConnectionError(f"cannot reach {self.endpoint}")
 
     failed = CustomEvents("memorag_search_failed")
-    retriever = MemoRAGRetriever(memorag=memorag, over=Leaky(api_key=SecretStr(KEY)))
+    retriever = MemoRAGRetriever(memorag=memorag, over=Leaky(api_key=SecretStr(KEY)), annotate=True)
     (found,) = retriever.invoke(QUESTION, {"callbacks": [failed]})
     assert {failure["error"] for failure in found.metadata["failures"]} == {"ConnectionError"}
     assert KEY not in repr(failed.data) + dumps(found)

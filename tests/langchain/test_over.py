@@ -104,7 +104,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_clues_find_in_a_store_what_the_question_does_not(store: VectorStore, memorag: MemoRAG) -> None:
-    retriever = MemoRAGRetriever(memorag=memorag, over=store, k=2, retrieval=BY_CLUES)
+    retriever = MemoRAGRetriever(memorag=memorag, over=store, k=2, retrieval=BY_CLUES, annotate=True)
     found = retriever.invoke(QUESTION)
     assert found[0].page_content == DOCUMENTS[3].text
     assert found[0].metadata["page"] == 4
@@ -160,7 +160,8 @@ def test_ids_are_those_of_the_store_where_it_gives_them(tmp_path: Path, memorag:
 
 
 def test_what_the_store_says_of_a_place_is_kept(memorag: MemoRAG, tmp_path: Path) -> None:
-    (found,) = MemoRAGRetriever(memorag=memorag, over=in_memory(tmp_path), k=1).invoke(QUESTION)
+    retriever = MemoRAGRetriever(memorag=memorag, over=in_memory(tmp_path), k=1, annotate=True)
+    (found,) = retriever.invoke(QUESTION)
     assert found.metadata["start"] == 17
     assert found.metadata["document_id"] == found.id
 
@@ -217,7 +218,7 @@ async def test_a_clue_that_fails_does_not_lose_the_rest_and_is_seen(
     memorag: MemoRAG, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     retriever = MemoRAGRetriever(
-        memorag=memorag, over=Listed(fails_at="Where does it say"), k=2, retrieval=BY_CLUES
+        memorag=memorag, over=Listed(fails_at="Where does it say"), k=2, retrieval=BY_CLUES, annotate=True
     )
     events, trace = CustomEvents("memorag_search_failed"), Traces()
     config: Any = {"callbacks": [events, trace]}
@@ -247,7 +248,8 @@ async def test_a_clue_that_fails_does_not_lose_the_rest_and_is_seen(
 
 async def test_a_clue_that_takes_too_long_does_not_lose_the_rest(memorag: MemoRAG) -> None:
     beneath = Listed(waits_at="Where does it say", waits=1.0)
-    retriever = MemoRAGRetriever(memorag=memorag, over=beneath, k=2, timeout=0.2, retrieval=BY_CLUES)
+    how: dict[str, Any] = {"k": 2, "timeout": 0.2, "retrieval": BY_CLUES, "annotate": True}
+    retriever = MemoRAGRetriever(memorag=memorag, over=beneath, **how)
     for way in ("sync", "async"):
         begun = time.monotonic()
         found = retriever.invoke(QUESTION) if way == "sync" else await retriever.ainvoke(QUESTION)

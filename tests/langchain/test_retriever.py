@@ -42,7 +42,7 @@ def retriever(memorag: MemoRAG) -> MemoRAGRetriever:
 
 
 def test_a_clue_finds_what_shares_no_word_with_the_question(retriever: MemoRAGRetriever) -> None:
-    best = retriever.invoke(QUESTION)[0]
+    best = retriever.invoke(QUESTION, annotate=True)[0]
     assert best.metadata["document_id"] == "clocks"
     assert any("Anna Holt repairs" in clue for clue in best.metadata["clues"])
 
@@ -60,10 +60,12 @@ def test_documents_are_the_evidence_of_the_core_in_its_order(
             "document_id": found.chunk.document_id,
             "start": found.chunk.start,
             "end": found.chunk.end,
-            "score": found.score,
-            "rank": found.rank,
-            "clues": list(found.clues),
         }
+    annotated = retriever.invoke(QUESTION, annotate=True)
+    assert MemoRAGRetriever(memorag=memorag, annotate=True).invoke(QUESTION) == annotated
+    for document, plain, found in zip(annotated, documents, evidence, strict=True):
+        how = {"score": found.score, "rank": found.rank, "clues": list(found.clues)}
+        assert document.metadata == {**plain.metadata, **how}
 
 
 def test_the_span_in_the_metadata_is_the_text(retriever: MemoRAGRetriever) -> None:
@@ -74,8 +76,10 @@ def test_the_span_in_the_metadata_is_the_text(retriever: MemoRAGRetriever) -> No
 
 def test_provenance_wins_over_metadata_of_the_same_name(model: SentenceModel) -> None:
     document = Document(page_content="Only one line.", metadata={"score": "mine", "author": "A. Holt"})
-    found = MemoRAGRetriever.from_documents([document], memorag=MemoRAG(model), k=1).invoke("line?")[0]
+    retriever = MemoRAGRetriever.from_documents([document], memorag=MemoRAG(model), k=1)
+    found = retriever.invoke("line?", annotate=True)[0]
     assert isinstance(found.metadata["score"], float)
+    assert retriever.invoke("line?")[0].metadata["score"] == "mine"
     assert found.metadata["author"] == "A. Holt"
 
 

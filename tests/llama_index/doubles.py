@@ -27,10 +27,17 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from pydantic import Field
 
+from llama_index_memorag import FoundNode
 from tests.llama_index.conftest import DOCUMENTS
 
 EMPTY_WORDS = {"who", "the", "is", "in", "what"}
 E = TypeVar("E")
+
+
+def how(found: NodeWithScore) -> FoundNode:
+    """A node with how it was found."""
+    assert isinstance(found, FoundNode)
+    return found
 
 
 class WordEmbedding(BaseEmbedding):

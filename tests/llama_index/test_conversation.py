@@ -203,7 +203,7 @@ async def test_a_follow_up_finds_the_turn_that_answers_it(conversation: Conversa
     assert [node.node_id for node in found] == [node.node_id for node in retriever.retrieve(FOLLOW_UP)]
     best = found[0].node
     assert best.get_content() == ANSWER
-    assert best.metadata["turn_id"] == best.metadata["document_id"]
+    assert best.metadata["turn_id"] == best.ref_doc_id
     shown = best.get_content(metadata_mode=MetadataMode.LLM)
     assert "role: user" in shown
     assert "turn_id" not in shown
@@ -213,10 +213,14 @@ async def test_a_follow_up_finds_the_turn_that_answers_it(conversation: Conversa
 def test_nodes_are_the_turns_that_the_core_recalls(conversation: Conversation) -> None:
     conversation.add("user", "Mara Venn lives in a house near the sea now.")
     recalled = conversation.recall("Where does Mara Venn live?", k=6)
-    nodes = MemoRAGConversationRetriever(conversation, 6).retrieve("Where does Mara Venn live?")
+    asked = "Where does Mara Venn live?"
+    nodes = MemoRAGConversationRetriever(conversation, 6, annotate=True).retrieve(asked)
     assert [node.metadata["turn_id"] for node in nodes] == [one.turn.id for one in recalled]
     assert [node.metadata.get("superseded_by") for node in nodes] == [one.superseded_by for one in recalled]
     assert any(one.superseded_by for one in recalled)
+    plain = MemoRAGConversationRetriever(conversation, 6).retrieve(asked)
+    assert [node.node_id for node in plain] == [node.node_id for node in nodes]
+    assert not any("superseded_by" in node.metadata for node in plain)
 
 
 def test_without_a_memory_the_last_turns_of_the_conversation_stand_before_a_query(

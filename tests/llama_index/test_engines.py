@@ -24,7 +24,7 @@ from llama_index_memorag import MemoRAGQueryTransform, MemoRAGRetriever
 from memorag_core import MemoRAG
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import QUESTION
-from tests.llama_index.doubles import ScriptedLLM, WordRetriever, nodes, vector_index
+from tests.llama_index.doubles import ScriptedLLM, WordRetriever, how, nodes, vector_index
 
 EVIDENCE = "Anna Holt repairs every clock"
 
@@ -58,7 +58,7 @@ async def test_in_an_engine_with_a_postprocessor_and_any_synthesizer(retriever: 
             node_postprocessors=[SimilarityPostprocessor(similarity_cutoff=0.0)],
         )
         for response in (engine.query(QUESTION), await engine.aquery(QUESTION)):
-            assert [one.node.metadata["document_id"] for one in response.source_nodes] == ["clocks"]
+            assert [one.node.ref_doc_id for one in response.source_nodes] == ["clocks"]
             assert EVIDENCE in str(response)
 
 
@@ -114,8 +114,8 @@ async def test_chosen_by_routers(retriever: MemoRAGRetriever) -> None:
         RetrieverTool.from_defaults(retriever, description="The island."),
     ]
     router = RouterRetriever(Second(), tools, llm=MockLLM())
-    assert router.retrieve(QUESTION)[0].node.metadata["document_id"] == "clocks"
-    assert (await router.aretrieve(QUESTION))[0].node.metadata["document_id"] == "clocks"
+    assert router.retrieve(QUESTION)[0].node.ref_doc_id == "clocks"
+    assert (await router.aretrieve(QUESTION))[0].node.ref_doc_id == "clocks"
     engines = [
         QueryEngineTool(
             RetrieverQueryEngine.from_args(one, llm=MockLLM()),
@@ -175,4 +175,4 @@ async def test_in_a_workflow_of_agents_whose_tool_shows_the_nodes(retriever: Mem
     results = [event async for event in handler.stream_events() if isinstance(event, ToolCallResult)]
     assert EVIDENCE in str(await handler)
     (found,) = results[0].tool_output.raw_output
-    assert found.node.metadata["clues"]
+    assert how(found).clues

@@ -24,7 +24,7 @@ from llama_index_memorag import (
 from memorag_core import MemoRAG
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import QUESTION, remembering
-from tests.llama_index.doubles import Ear, WordRetriever, listening
+from tests.llama_index.doubles import Ear, WordRetriever, how, listening
 
 OURS = (ClueStartEvent, ClueLineEvent, ClueEndEvent, EvidenceEvent)
 
@@ -51,7 +51,7 @@ async def test_events_tell_the_story_of_a_question_in_order(memorag: MemoRAG, is
     assert {(clue.text, clue.kind) for clue in recalled.clues} <= {*lines}
     (evidence,) = ear.of(EvidenceEvent)
     assert list(evidence.found) == [one.node.node_id for one in found]
-    assert list(evidence.found.values()) == [one.node.metadata["clues"] for one in found]
+    assert list(evidence.found.values()) == [how(one).clues for one in found]
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -21,6 +21,7 @@ from llama_index_memorag.filters import predicate
 from memorag_core import InputError, MemoRAG, RetrievalSettings
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import QUESTION
+from tests.llama_index.doubles import how
 
 WORDS = ("clock", "ferry", "bread", "tower", "granite", "mail", "oven", "birch")
 CONDITIONS = [FilterCondition.AND, FilterCondition.OR]
@@ -61,7 +62,7 @@ def only(*filters: MetadataFilter, condition: FilterCondition = FilterCondition.
 
 
 def documents(found: list[NodeWithScore]) -> list[str]:
-    return [one.node.metadata["document_id"] for one in found]
+    return [str(one.node.ref_doc_id) for one in found]
 
 
 @given(texts, nested, st.integers(1, 9), st.lists(st.integers(0, 9), min_size=9, max_size=9))
@@ -137,7 +138,7 @@ async def test_clues_still_find_what_passes_and_async_finds_the_same(memorag: Me
     retriever = MemoRAGRetriever(memorag, 2, filters=filters)
     found = retriever.retrieve(QUESTION)
     assert documents(found) == ["clocks", "tower"]
-    assert found[0].node.metadata["clues"]
+    assert how(found[0]).clues
     assert await retriever.aretrieve(QUESTION) == found
 
 
@@ -168,7 +169,7 @@ def test_the_document_that_nodes_were_cut_from_is_the_reference(model: SentenceM
         filters=only(MetadataFilter(key="ref_doc_id", value="whole")),
     )
     (found,) = retriever.retrieve("What burns?")
-    assert (found.node.ref_doc_id, found.node.metadata["document_id"]) == ("whole", "part")
+    assert (found.node.ref_doc_id, found.node.node_id) == ("whole", "part")
 
 
 def _source_of(document: Document) -> Any:

@@ -309,7 +309,7 @@ def test_nodes_or_a_docstore_alone_are_read_and_searched_by_us(model: SentenceMo
     docstore = vector_index().docstore
     from_store = MemoRAGRetriever.from_defaults(docstore=docstore, memorag=MemoRAG(SentenceModel()))
     assert from_nodes.memorag.documents == from_store.memorag.documents
-    assert from_store.retrieve(QUESTION)[0].node.metadata["document_id"] == "clocks"
+    assert from_store.retrieve(QUESTION)[0].node.ref_doc_id == "clocks"
 
 
 @pytest.mark.parametrize(

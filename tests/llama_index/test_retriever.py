@@ -31,7 +31,7 @@ from llama_index_memorag.retriever import Options
 from memorag_core import InputError, MemoRAG, NothingMemorizedError, RetrievalSettings
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import DOCUMENTS, QUESTION
-from tests.llama_index.doubles import WordRetriever
+from tests.llama_index.doubles import WordRetriever, how
 
 QUESTIONS = (QUESTION, "When does the ferry leave?", "What does Oskar bake?", "How old is the tower?")
 SOURCES = {document.id: document for document in DOCUMENTS}
@@ -51,8 +51,8 @@ def dumped(nodes: list[NodeWithScore]) -> list[dict[str, Any]]:
 
 def test_a_clue_finds_what_shares_no_word_with_the_question(retriever: MemoRAGRetriever) -> None:
     best = retriever.retrieve(QUESTION)[0]
-    assert best.node.metadata["document_id"] == "clocks"
-    assert any("Anna Holt repairs" in clue for clue in best.node.metadata["clues"])
+    assert best.node.ref_doc_id == "clocks"
+    assert any("Anna Holt repairs" in clue for clue in how(best).clues)
 
 
 def test_nodes_are_the_evidence_of_the_core_in_its_order(
@@ -67,8 +67,17 @@ def test_nodes_are_the_evidence_of_the_core_in_its_order(
         assert node.ref_doc_id == chunk.document_id
         assert node.source_node is not None
         assert node.source_node.metadata == SOURCES[chunk.document_id].metadata
-        assert node.metadata == {
-            "page": SOURCES[chunk.document_id].metadata["page"],
+        assert node.metadata == {"page": SOURCES[chunk.document_id].metadata["page"]}
+        assert (how(found).rank, how(found).clues) == (evidence.rank, list(evidence.clues))
+
+
+def test_on_request_the_metadata_say_where_a_node_is_from_and_how_it_was_found(memorag: MemoRAG) -> None:
+    plain = MemoRAGRetriever(memorag).retrieve(QUESTION)
+    annotated = MemoRAGRetriever(memorag, annotate=True).retrieve(QUESTION)
+    for found, bare, evidence in zip(annotated, plain, memorag.retrieve(QUESTION, k=4), strict=True):
+        chunk = evidence.chunk
+        assert found.node.metadata == {
+            **bare.node.metadata,
             "document_id": chunk.document_id,
             "start": chunk.start,
             "end": chunk.end,
@@ -76,6 +85,10 @@ def test_nodes_are_the_evidence_of_the_core_in_its_order(
             "rank": evidence.rank,
             "clues": list(evidence.clues),
         }
+        for mode in (MetadataMode.LLM, MetadataMode.EMBED):
+            assert found.node.get_content(metadata_mode=mode) == bare.node.get_content(metadata_mode=mode)
+    with pytest.raises(InputError, match="'annotate' is 'yes'"):
+        MemoRAGRetriever(memorag, annotate="yes")  # type: ignore[arg-type]
 
 
 def test_every_node_has_a_score_and_the_best_comes_first(retriever: MemoRAGRetriever) -> None:
@@ -160,10 +173,10 @@ async def test_an_engine_answers_from_the_evidence_and_its_llm_sees_no_clue(
 def test_weights_and_kinds_are_chosen_for_a_retriever(memorag: MemoRAG) -> None:
     alone = RetrievalSettings(span_weight=0, query_weight=0, answer_weight=0)
     unheard = MemoRAGRetriever(memorag, retrieval=alone).retrieve(QUESTION)
-    assert all(not found.node.metadata["clues"] for found in unheard)
+    assert all(not how(found).clues for found in unheard)
     spans = MemoRAGRetriever(memorag, kinds=["span"], retrieval=RetrievalSettings(k=1)).retrieve(QUESTION)
     assert len(spans) == 1
-    assert spans[0].node.metadata["clues"] == [clue.text for clue in memorag.clues(QUESTION, kinds=("span",))]
+    assert how(spans[0]).clues == [clue.text for clue in memorag.clues(QUESTION, kinds=("span",))]
 
 
 def test_a_k_that_cannot_be_had_is_refused_before_the_memory_is_asked(
@@ -294,6 +307,7 @@ def test_public_signatures_are_as_promised() -> None:
         "filters",
         "kinds",
         "retrieval",
+        "annotate",
         "callback_manager",
         "object_map",
         "objects",

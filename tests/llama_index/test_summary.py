@@ -14,7 +14,7 @@ from llama_index_memorag import ClueEndEvent, EvidenceEvent, MemoRAGRetriever, M
 from memorag_core import ClueSettings, InputError, MemoRAG
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import DOCUMENTS
-from tests.llama_index.doubles import listening, vector_index
+from tests.llama_index.doubles import how, listening, vector_index
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def points(memorag: MemoRAG, question: str = "") -> list[str]:
 async def test_each_key_point_finds_its_evidence_point_by_point(memorag: MemoRAG, question: str) -> None:
     retriever = MemoRAGSummaryRetriever(memorag, 1)
     found = retriever.retrieve(question)
-    assert [one.node.metadata["clues"] for one in found] == [[point] for point in points(memorag, question)]
-    assert all(one.node.metadata["clues"][0] in one.node.get_content() for one in found)
-    assert [one.node.metadata["rank"] for one in found] == list(range(1, len(found) + 1))
+    assert [how(one).clues for one in found] == [[point] for point in points(memorag, question)]
+    assert all(how(one).clues[0] in one.node.get_content() for one in found)
+    assert [how(one).rank for one in found] == list(range(1, len(found) + 1))
     assert await retriever.aretrieve(question) == found
 
 
@@ -58,7 +58,7 @@ def test_what_several_points_find_comes_once_and_names_them_all(memorag: MemoRAG
             if evidence.chunk.id == one.node_id
         )
         assert one.score == best
-        assert set(one.node.metadata["clues"]) <= set(named)
+        assert set(how(one).clues) <= set(named)
 
 
 async def test_a_tree_of_summaries_is_written_from_the_points_evidence(memorag: MemoRAG) -> None:
@@ -73,7 +73,7 @@ async def test_a_tree_of_summaries_is_written_from_the_points_evidence(memorag: 
 async def test_a_summary_can_be_of_some_documents_or_over_an_index(memorag: MemoRAG) -> None:
     page = MetadataFilters(filters=[MetadataFilter(key="page", value=3)])
     some = MemoRAGSummaryRetriever(memorag, 2, filters=page).retrieve("")
-    assert {one.node.metadata["document_id"] for one in some} == {"tower"}
+    assert {one.node.ref_doc_id for one in some} == {"tower"}
     over = MemoRAGSummaryRetriever(memorag, 1, over=vector_index())
     found = over.retrieve("")
     assert 1 <= len(found) <= 3
@@ -98,8 +98,8 @@ async def test_without_a_point_the_question_is_searched_for_and_an_empty_one_fin
     assert retriever.retrieve("") == []
     assert await retriever.aretrieve("") == []
     (found,) = retriever.retrieve("Who raised the tower?")
-    assert found.node.metadata["document_id"] == "tower"
-    assert found.node.metadata["clues"] == []
+    assert found.node.ref_doc_id == "tower"
+    assert how(found).clues == []
 
 
 def test_kinds_are_not_chosen_and_other_retrievers_need_a_question(memorag: MemoRAG) -> None:
