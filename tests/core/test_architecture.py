@@ -40,6 +40,7 @@ SHARED = frozenset(
         "splitting",
         "replies",
         "citing",
+        "words",
     }
 )
 STAGES = frozenset(
