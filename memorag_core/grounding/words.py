@@ -201,7 +201,8 @@ def _second_flags(codes: Codes, heads: Offsets) -> Offsets:
     begins[1:] &= ~flag[:-1]
     begins[heads] = flag[heads]
     first = np.maximum.accumulate(np.where(begins, number, 0))
-    return number[flag & ~begins & ((number - first) % 2 == 0)]
+    second: Offsets = number[flag & ~begins & ((number - first) % 2 == 0)]
+    return second
 
 
 def _string(codes: Codes) -> str:

@@ -73,6 +73,29 @@ def test_a_query_without_a_known_word_finds_nothing() -> None:
     assert index.search(["zebra", "who is it?", ""], 2) == [[], [], []]  # nor do the chunks hold these
 
 
+def test_a_query_of_stop_words_alone_is_searched_by_them_and_by_how_they_stand_together() -> None:
+    texts = ["It is the clock who knows.", "“Who is it?” she asked.", "A lantern burned.", "The Who"]
+    index = BM25Index.build(chunks_of(texts))
+    found = index.search(["Who is it?", "the", "About whom?", "Who’s there? …", "?!", "who lantern"], 4)
+    assert [ordinal for ordinal, _ in found[0]] == [1, 0, 3]
+    assert {ordinal for ordinal, _ in found[1]} == {0, 3}
+    assert found[2] == []  # no chunk holds them
+    assert {ordinal for ordinal, _ in found[3]} == {0, 1, 3}
+    assert found[4] == []
+    assert [ordinal for ordinal, _ in found[5]] == [2]  # with another word, stop words count for nothing
+
+
+@given(corpora, st.lists(st.sampled_from(["who", "is", "it", "the", "lantern"]), max_size=4))
+def test_stop_words_change_nothing_for_queries_with_other_words(texts: list[str], words: list[str]) -> None:
+    index = BM25Index.build(chunks_of(texts))
+    query = " ".join([*words, "lantern"])
+    before = index.search([query], 5)
+    index.search(["who is it"], 5)
+    assert (
+        index.search([query], 5) == before == index.search(["lantern " * query.split().count("lantern")], 5)
+    )
+
+
 def test_chunks_without_a_single_token_can_be_indexed_and_find_nothing() -> None:
     assert BM25Index.build(chunks_of(["...", "the"])).search(["lantern"], 2) == [[]]
 
@@ -120,6 +143,12 @@ def test_scores_do_not_depend_on_the_hash_seed_of_the_process() -> None:
         ).stdout
 
     assert run("1") == run("2") != ""
+
+
+@pytest.mark.skipif(not sudachi_is_installed(), reason="the extra 'ja' is not installed")
+def test_a_query_of_japanese_particles_alone_finds_what_holds_them() -> None:
+    index = BM25Index.build(chunks_of(["港を見た", "茶"]), tokenization="japanese")
+    assert [ordinal for ordinal, _ in index.search(["をば"], 2)[0]] == [0]
 
 
 @pytest.mark.skipif(not sudachi_is_installed(), reason="the extra 'ja' is not installed")
