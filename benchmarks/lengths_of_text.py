@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from memorag_core.clues.parsing import read_clues
 from memorag_core.config import ChunkSettings, RetrievalSettings
@@ -65,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     lengths = [options.characters << step for step in range(options.doublings + 1)]
     texts = [
-        {"text": shape, "way": way, **measured(lambda n, m=make: m(n), run, lengths, options.turns)}
+        {"text": shape, "way": way, **measured(make, run, lengths, options.turns)}
         for way, run in WAYS.items()
         for shape, make in SHAPES.items()
     ]
@@ -85,7 +86,7 @@ def main() -> None:
 
 def measured(
     make: Callable[[int], str], run: Callable[[str], object], lengths: list[int] | tuple[int, ...], turns: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The ratios of the best seconds of each length to those of the one before, and the last in ms."""
     best = []
     for length in lengths:
