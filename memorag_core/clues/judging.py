@@ -15,7 +15,7 @@ import regex
 from memorag_core.clues import phrases
 from memorag_core.clues.lines import DropReason
 from memorag_core.records import ClueKind
-from memorag_core.words import UNSPACED, words_of
+from memorag_core.words import UNSPACED, shown, words_of
 
 _SIGN = regex.compile(rf"[{UNSPACED}]")
 _SPACE_BETWEEN_SIGNS = regex.compile(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])")
@@ -74,6 +74,7 @@ def reason_to_drop(
         asked: The question and the request.
         first: Whether no clue stands before it. What is said about a clue comes after one.
     """
+    line, written = shown(line), shown(written)
     key = comparable(line)
     said = _KOREAN_SPACE.sub("", _SPACE_BETWEEN_SIGNS.sub("", key)).strip()
     if not said:
@@ -148,6 +149,7 @@ def _is_heading(line: str, written: str) -> bool:
 
 def echoes_request(line: str, asked: Asked) -> bool:
     """Whether a line is a part of the request, or worded as such requests are."""
+    line = shown(line)
     key = comparable(line)
     weight = sum(1 if _SIGN.match(word) else 2 for word in key.split())
     echoed = weight >= _SHORTEST_ECHO and key in asked.request

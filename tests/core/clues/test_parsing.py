@@ -637,3 +637,9 @@ def test_kept_are_the_longest_of_lines_that_stand_in_each_other(lines: list[list
     assert len(set(keys)) == len(keys)
     said = [comparable(text) for text in texts]
     assert set(keys) == {key for key in said if not any(key in other for other in said if key != other)}
+
+
+def test_signs_that_nobody_sees_do_not_save_a_line_that_is_no_clue() -> None:
+    said = "The text does not men\u00adtion it.\nThe passage\u2060s below are relevant:\nI don\u200b't know"
+    assert parse_clues(said, kind="span") == ()
+    assert parse_clues("The kee\u00adper lit the lamp.", kind="span") == ("The kee\u00adper lit the lamp.",)
