@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from itertools import pairwise, repeat
+from typing import Any, Literal, TypeAlias, get_args
 
 import regex
 import Stemmer
@@ -80,7 +80,7 @@ def lexical_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[s
         InputError: An unknown tokenization.
         MissingExtraError: ``"japanese"``, and Sudachi or its dictionary is not installed.
     """
-    return [word.token for word in _read(text, tokenization) if word.telling]
+    return [token for token, telling in _read(text, tokenization) if telling]
 
 
 def left_out_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[str]:
@@ -90,22 +90,13 @@ def left_out_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[
     the three words apart.
     """
     words = list(_read(text, tokenization))
-    return [word.token for word in words if not word.telling] + [
-        f"{one.token} {other.token}"
-        for one, other in pairwise(words)
-        if not one.telling and not other.telling
-    ]
+    tokens = [token for token, telling in words if not telling]
+    pairs = pairwise(words)
+    return tokens + [f"{one} {other}" for (one, tells), (other, too) in pairs if not tells and not too]
 
 
-class _Read(NamedTuple):
-    """A token, and whether it says what the text is about."""
-
-    token: str
-    telling: bool
-
-
-def _read(text: str, tokenization: Tokenization) -> Iterator[_Read]:
-    """All tokens of a text, in reading order."""
+def _read(text: str, tokenization: Tokenization) -> Iterator[tuple[str, bool]]:
+    """All tokens of a text, in reading order, and whether each says what the text is about."""
     if tokenization not in get_args(Tokenization):
         raise InputError(
             f"The tokenization is {tokenization!r}; expected one of {', '.join(get_args(Tokenization))}."
@@ -120,23 +111,23 @@ def _read(text: str, tokenization: Tokenization) -> Iterator[_Read]:
             if analyser is not None and _JAPANESE.fullmatch(run):
                 yield from _words(run, analyser)
             else:
-                yield from (_Read(gram, True) for gram in _grams(run))
+                yield from zip(_grams(run), repeat(True), strict=False)
         elif word in STOP_WORDS:
-            yield _Read(word, False)
+            yield word, False
         else:
-            yield _Read(stemmer.stemWord(word), True)
+            yield stemmer.stemWord(word), True
 
 
 _JAPANESE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{M}]+")
 
 
-def _words(run: str, analyser: Any) -> Iterator[_Read]:
+def _words(run: str, analyser: Any) -> Iterator[tuple[str, bool]]:
     """The words of a Japanese run, cut as finely as the dictionary knows, in one spelling."""
     for start in range(0, len(run), _MOST_CHARACTERS):
         for word in analyser.tokenize(run[start : start + _MOST_CHARACTERS], _sudachi_mode()):
             # A normal form may hold spaces or capitals: brought to the rules of all tokens.
             token = "".join(folded(word.normalized_form()).split()) or word.surface()
-            yield _Read(token, word.part_of_speech()[0] in _CONTENT)
+            yield token, word.part_of_speech()[0] in _CONTENT
 
 
 def sudachi_is_installed() -> bool:

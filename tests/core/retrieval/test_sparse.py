@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval.sparse import BM25Index
-from memorag_core.retrieval.tokens import lexical_tokens, sudachi_is_installed
+from memorag_core.retrieval.tokens import left_out_tokens, lexical_tokens, sudachi_is_installed
 from tests.core.retrieval.conftest import chunks_of, corpora, sentences
 
 
 def bm25_by_hand(texts: list[str], query: str) -> list[float]:
     """BM25 as in the books, term by term: k1 1.5, b 0.75, idf ln(1 + (N - n + 0.5) / (n + 0.5))."""
-    rows = [lexical_tokens(text) for text in texts]
-    mean = sum(map(len, rows)) / len(rows)
+    tokens_of = lexical_tokens if lexical_tokens(query) else left_out_tokens
+    rows = [tokens_of(text) for text in texts]
+    mean = sum(map(len, rows)) / len(rows) or 1.0
     scores = []
     for row in rows:
         score = 0.0
-        for term in lexical_tokens(query):
+        for term in tokens_of(query):
             holders = sum(term in other for other in rows)
             if count := row.count(term):
                 idf = math.log(1 + (len(rows) - holders + 0.5) / (holders + 0.5))
