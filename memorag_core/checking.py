@@ -18,6 +18,7 @@ from memorag_core.config import ClueSettings
 from memorag_core.errors import InputError
 from memorag_core.grounding import Passages
 from memorag_core.records import Clue, ClueKind, DroppedClue, Place, Recall
+from memorag_core.words import shown
 
 Support: TypeAlias = Callable[[Sequence[str]], Sequence[float]]
 """For each text how much of what it says the corpus says, 0 to 1, such as ``EvidenceIndex.support``."""
@@ -92,7 +93,7 @@ def _placed(clue: Clue, places: Mapping[str, Place | None]) -> Clue:
 
 def _statement(clue: Clue) -> str:
     """The words of a clue that the corpus must hold."""
-    return _ASKING.sub(" ", clue.text) if clue.kind == "query" else clue.text
+    return _ASKING.sub(" ", shown(clue.text)) if clue.kind == "query" else clue.text
 
 
 def _shares(support: Support, texts: Sequence[str]) -> Sequence[float]:

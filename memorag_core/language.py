@@ -16,6 +16,7 @@ from typing import Any
 import regex
 
 from memorag_core.locking import Lock
+from memorag_core.words import shown
 
 _SCRIPTS = {
     "zh": "Han",
@@ -89,7 +90,7 @@ def detect_language(text: str) -> str:
         A two-letter code (ISO 639-1) such as "zh", "ja", "ko", "ru", "ar" or "es"; where nothing speaks for
         another, the script's most common one, and "en" where there are no letters.
     """
-    sample = _sample(text)
+    sample = shown(_sample(text))  # accents and soft hyphens make no more words of one
     found = {code: len(units.findall(sample)) for code, units in _UNITS.items()}
     # Japanese is written in both; one kana in ten characters is more than a quotation in a Chinese text.
     if found["ja"] * 9 >= found["zh"] > 0:

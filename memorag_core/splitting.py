@@ -115,7 +115,8 @@ def _located(text: str, chunks: Sequence[str], name: str) -> list[Span]:
                 f"Chunk {place} that the splitter gave for document {name!r} is empty; expected text. Leave "
                 "it out."
             )
-    last = _last_places(bare, wanted)
+    turned = bare[::-1]
+    last = _last_places(turned, wanted)
     if last is None:
         place, after = _first_lost(bare, wanted)
         where = f" behind character {visible[after]}, where chunk {place - 1} starts" if place else ""
@@ -128,7 +129,7 @@ def _located(text: str, chunks: Sequence[str], name: str) -> list[Span]:
     start, end = -1, 0
     for want, latest in zip(wanted, last, strict=True):
         length = len(want)
-        going_on = bare.rfind(want, max(start + 1, end - length + 1), min(end, latest) + length)
+        going_on = _rfind(turned, want, max(start + 1, end - length + 1), min(end, latest) + length)
         behind = bare.find(want, end, latest + length) if going_on < 0 else -1
         inside = bare.find(want, start + 1, latest + length) if going_on < 0 and behind < 0 else -1
         start = max(going_on, behind, inside)
@@ -137,16 +138,26 @@ def _located(text: str, chunks: Sequence[str], name: str) -> list[Span]:
     return spans
 
 
-def _last_places(bare: str, wanted: Sequence[str]) -> list[int] | None:
+def _last_places(turned: str, wanted: Sequence[str]) -> list[int] | None:
     """For each chunk the last place at which it and all behind it can stand; None if they cannot."""
     places: list[int] = []
-    bound = len(bare)  # a chunk starts before the one behind it
+    bound = len(turned)  # a chunk starts before the one behind it
     for want in reversed(wanted):
-        bound = bare.rfind(want, 0, bound - 1 + len(want))
+        bound = _rfind(turned, want, 0, bound - 1 + len(want))
         if bound < 0:
             return None
         places.append(bound)
     return places[::-1]
+
+
+def _rfind(turned: str, want: str, start: int, end: int) -> int:
+    """``rfind`` in the text that is given turned round.
+
+    Python looks forwards in linear time, but backwards in the square of it where a text repeats itself.
+    """
+    size = len(turned)
+    found = turned.find(want[::-1], max(size - end, 0), size - start)
+    return size - found - len(want) if found >= 0 else -1
 
 
 def _first_lost(bare: str, wanted: Sequence[str]) -> tuple[int, int]:

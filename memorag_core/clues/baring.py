@@ -55,7 +55,6 @@ _EAGER = regex.compile(
     regex.I,
 )
 _JSON_START = regex.compile(r'"[^"\n]{1,30}"\s*:\s*(?=["\[])|(?:[\[\]{}](?=\s*(?:["\'\[{]|$)))+')
-_JSON_END = regex.compile(r"(?<=^[\"'].*[\"'])\s*[\]}]+$")
 
 # What points to where a clue was taken from, or gives it in another language, is no part of it.
 _CITATION = regex.compile(
@@ -127,7 +126,7 @@ def bare(line: str, question: str, *, kind: ClueKind) -> str:
     for _ in range(_DEEPEST):  # what surrounds a clue is itself surrounded
         before = line
         line = _ITALIC.sub(r"\1", _BOLD.sub(r"\1", line).strip())
-        line = _JSON_END.sub("", line.strip().rstrip(",，、;；"))
+        line = _without_json_end(line.strip().rstrip(",，、;；"))
         line = _without_marks(line, *marks)
         line = _unquoted(line.removeprefix("...").removesuffix("...").strip("… \t"))
         line = _without_question(_without_source(line, kind), question)
@@ -151,6 +150,12 @@ def _without_marks(line: str, *marks: regex.Pattern[str]) -> str:
         if found := mark.match(line):
             line = line[found.end() :].lstrip()
     return line
+
+
+def _without_json_end(line: str) -> str:
+    """A quoted line without the brackets behind its last quotation mark."""
+    quoted = line.rstrip("]}").rstrip() if line[:1] in ('"', "'") and line[-1] in "]}" else line
+    return quoted if len(quoted) > 1 and quoted[-1] in "\"'" else line
 
 
 def _without_source(line: str, kind: ClueKind) -> str:

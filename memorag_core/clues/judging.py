@@ -8,21 +8,15 @@ signs beside function words.
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
 import regex
 
 from memorag_core.clues import phrases
 from memorag_core.clues.lines import DropReason
-from memorag_core.grounding.words import UNSPACED
 from memorag_core.records import ClueKind
+from memorag_core.words import UNSPACED, shown, words_of
 
-_WORD = regex.compile(
-    rf"[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]"
-    rf"|[[\p{{L}}\p{{N}}]--[{UNSPACED}]][[\p{{L}}\p{{M}}\p{{N}}]--[{UNSPACED}]]*",
-    regex.V1,
-)
 _SIGN = regex.compile(rf"[{UNSPACED}]")
 _SPACE_BETWEEN_SIGNS = regex.compile(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])")
 _KOREAN_SPACE = regex.compile(r"(?<=\p{Hangul}) (?=\p{Hangul})")
@@ -51,7 +45,7 @@ def comparable(text: str) -> str:
 
     The spaces at both ends make ``in`` ask for whole words.
     """
-    return f" {' '.join(_WORD.findall(unicodedata.normalize('NFKC', text).casefold()))} "
+    return f" {' '.join(words_of(text))} "
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +74,7 @@ def reason_to_drop(
         asked: The question and the request.
         first: Whether no clue stands before it. What is said about a clue comes after one.
     """
+    line, written = shown(line), shown(written)
     key = comparable(line)
     said = _KOREAN_SPACE.sub("", _SPACE_BETWEEN_SIGNS.sub("", key)).strip()
     if not said:
@@ -154,6 +149,7 @@ def _is_heading(line: str, written: str) -> bool:
 
 def echoes_request(line: str, asked: Asked) -> bool:
     """Whether a line is a part of the request, or worded as such requests are."""
+    line = shown(line)
     key = comparable(line)
     weight = sum(1 if _SIGN.match(word) else 2 for word in key.split())
     echoed = weight >= _SHORTEST_ECHO and key in asked.request
@@ -162,7 +158,7 @@ def echoes_request(line: str, asked: Asked) -> bool:
 
 def _informative(said: str) -> bool:
     """Whether enough different letters, figures or signs stand beside function words."""
-    content = _WORD.findall(phrases.FUNCTION_SIGNS.sub(" ", said))
+    content = words_of(phrases.FUNCTION_SIGNS.sub(" ", said))
     signs = {sign for word in content if word not in phrases.FUNCTION_WORDS for sign in word}
     return len(signs) >= 2 or (bool(signs) and len(set(_SIGN.findall(said))) >= 2)
 

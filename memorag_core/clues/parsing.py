@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import regex
 
 from memorag_core.clues.baring import bare, items, without_bullet, without_list_marks
@@ -20,8 +21,8 @@ from memorag_core.clues.lines import DROP_REASONS, ClueLines, Dropped, DropReaso
 from memorag_core.clues.names import names
 from memorag_core.clues.phrases import ASKING
 from memorag_core.clues.unwrapping import Line, unwrap
-from memorag_core.grounding.words import UNSPACED
 from memorag_core.records import ClueKind
+from memorag_core.words import UNSPACED
 
 __all__ = [
     "DROP_REASONS",
@@ -171,16 +172,34 @@ def _distinct(entries: Iterable[_Entry]) -> tuple[str, ...]:
     """The texts that no other contains, in order; the others are marked."""
     kept: dict[str, _Entry] = {}
     for entry in entries:
-        if entry.reason is not None:
-            continue
-        key = comparable(entry.text)
-        if any(key in other for other in kept):
+        if entry.reason is None and kept.setdefault(comparable(entry.text), entry) is not entry:
             entry.reason = "repeated"
-            continue
-        for other in [other for other in kept if other in key]:
-            kept.pop(other).reason = "repeated"
-        kept[key] = entry
+    for key in _contained(list(kept)):
+        kept.pop(key).reason = "repeated"
     return tuple(entry.text for entry in kept.values())
+
+
+def _contained(texts: Sequence[str]) -> list[str]:
+    """The texts that stand in another one of them, which all differ; in time that grows with their length."""
+    if len(texts) < 2:
+        return []
+    from pydivsufsort import divsufsort
+
+    encoded = [text.encode() for text in texts]
+    joined = b"\0".join(encoded)  # comparable texts have no such sign
+    suffixes = divsufsort(joined)
+    ranks = np.empty_like(suffixes)
+    ranks[suffixes] = np.arange(len(suffixes), dtype=ranks.dtype)
+    found: list[str] = []
+    start = 0
+    for text, own in zip(texts, encoded, strict=True):
+        # Suffixes that begin alike stand side by side.
+        rank = int(ranks[start])
+        beside = suffixes[max(rank - 1, 0) : rank + 2].tolist()
+        if any(place != start and joined.startswith(own, place) for place in beside):
+            found.append(text)
+        start += len(own) + 1
+    return found
 
 
 def _one_text(entries: Iterable[_Entry], question: str) -> tuple[str, ...]:

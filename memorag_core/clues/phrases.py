@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import regex
 
+from memorag_core.words import folded
+
 
 def any_of(words: str) -> str:
     """A pattern for any of the words, which "_" joins where they hold spaces; the longest first."""
@@ -73,7 +75,8 @@ ASIDES = any_of(
 # --- whole lines --------------------------------------------------------------------------------------------
 
 FUNCTION_WORDS = frozenset(
-    """
+    folded(text)
+    for text in """
     a about also am an and any are as at be been being but by can could did do does doing done for from had
     has have he her hers him his how i if in into is it its me my no not of on or our she should so such than
     that the their them then there these they this those to us was we were what when where which who whom
@@ -90,7 +93,8 @@ FUNCTION_SIGNS = regex.compile(
 )
 
 NOTHING = frozenset(
-    """
+    folded(text)
+    for text in """
     none|n a|na|null|nil|unknown|nothing|no answer|not applicable|no idea|not sure|unclear|unanswerable|
     no clue|no clues|i don t know|i do not know|don t know|i m not sure|i am not sure|i can t recall|
     i cannot recall|i don t recall|i don t remember|i do not remember|not mentioned|not specified|not stated|
@@ -113,7 +117,8 @@ NOTHING = frozenset(
 """Whole lines that say there is nothing to say, as ``comparable`` gives them, unspaced scripts joined."""
 
 GENERIC_NAMES = frozenset(
-    """
+    folded(text)
+    for text in """
     author|writer|narrator|speaker|reader|user|protagonist|main character|main characters|hero|question|
     answer|text|document|passage|story|book|article|chapter|context|information|memory|topic|subject|
     person|people|man|woman|someone|somebody|something|place|location|date|time|year|thing|things|event|

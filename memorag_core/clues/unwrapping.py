@@ -71,6 +71,8 @@ _TAG = regex.compile(
 )
 _LINE_TAG = regex.compile(r"<(?:br|li|/li|tr|/tr)\s*/?>", regex.I)
 _INVISIBLE = regex.compile(r"[\u200b\u2060\ufeff\u200e\u200f]")
+# Patterns look for what follows white space from each sign of it: a million spaces would take hours.
+_WIDE_SPACE = regex.compile(r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]{32,}+")
 _FENCE = regex.compile(r"^[ \t>]*(?:```|~~~)[\w+-]*[ \t]*$", regex.M)
 _BOXED = regex.compile(r"\$*\\boxed\{(?:\\text\{)?([^{}\n]*)\}?\}\$*")
 
@@ -83,7 +85,7 @@ def unwrap(text: str, kind: ClueKind) -> Reply:
         thoughts.append(found[0])
         return ""
 
-    text = _THOUGHT.sub(keep, _THINKING.sub(keep, _INVISIBLE.sub("", text)))
+    text = _THOUGHT.sub(keep, _THINKING.sub(keep, _WIDE_SPACE.sub(" ", _INVISIBLE.sub("", text))))
     text, rest = _first_turn(_ROLE.sub("", text))
     text = _BOXED.sub(r"\1", _SPECIAL_TOKEN.sub("", text))
     text = _TAG.sub("", _LINE_TAG.sub("\n", text)).strip(" \t")

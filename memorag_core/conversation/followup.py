@@ -32,6 +32,7 @@ from memorag_core.language import detect_language
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.prompts.quoting import quoted
 from memorag_core.retrieval.tokens import STOP_WORDS
+from memorag_core.words import APOSTROPHES, INVISIBLE, LETTERS, folded
 
 Said: TypeAlias = tuple[str, str]
 """One turn: its role ("user", "assistant", ...) and its text."""
@@ -63,17 +64,17 @@ _ROLES = ("user", "assistant", "system", "human", "ai", "tool", "用户", "助�
 _SHORT = 5
 """Signs of a Chinese or Japanese question that has no room for a name: names are not marked there."""
 
-_LETTER = r"[\p{L}\p{M}\p{N}]"
+_LETTER = f"[{LETTERS}{INVISIBLE}]"
 _HAN_OR_KANA = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
-_WORD = regex.compile(rf"{_LETTER}+(?:['’\-]{_LETTER}+)*")
-_CAPITAL = rf"\p{{Lu}}{_LETTER}*(?:['’\-]\p{{Lu}}{_LETTER}*)*"
+_WORD = regex.compile(rf"{_LETTER}++(?:[{APOSTROPHES}\-]{_LETTER}++)*+")
+_CAPITAL = rf"\p{{Lu}}{_LETTER}*+(?:[{APOSTROPHES}\-]\p{{Lu}}{_LETTER}*+)*+"
 _NAME = regex.compile(
     rf"(?<!{_LETTER})(?<run>{_CAPITAL}(?:[^\S\n]{_CAPITAL})*)"
     r"|「(?<quoted>[^「」\n。、]{2,40})」|『(?<quoted>[^『』\n。、]{2,40})』|《(?<quoted>[^《》\n]{1,40})》"
     r"|“(?<quoted>[^“”\n.,!?。，]{2,40})”"
     r"|(?<quoted>\p{Katakana}[\p{Katakana}\u30fc・]+)"
 )
-_STARTS_SENTENCE = regex.compile(r"(?:^|[.!?。！？:：\n\"“„«(\-–—])\s*$")
+_BEFORE_SENTENCE = '.!?。！？:："“„«(-–—'
 
 
 def left_out(question: str, turns: Sequence[Said]) -> LeftOut:
@@ -303,7 +304,7 @@ def _left_out_unspaced(question: str, language: str, ellipsis: regex.Pattern[str
 
 
 def _folded(name: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(name)]
+    return [folded(word) for word in _WORD.findall(name)]
 
 
 def _names(text: str, known: Container[str]) -> Iterator[str]:
@@ -311,10 +312,10 @@ def _names(text: str, known: Container[str]) -> Iterator[str]:
         if found["run"] is None:
             yield found["quoted"]
             continue
-        starts = _STARTS_SENTENCE.search(text[: found.start()]) is not None
+        starts = _starts_sentence(text, found.start())
         words: list[str] = []
         for word in (*found["run"].split(), ""):
-            if word and word.casefold() not in _OPENERS:
+            if word and folded(word) not in _OPENERS:
                 words.append(word)
                 continue
             # "And Anna", "Where Anna", and "I" anywhere: what stands on either side is a name of its own.
@@ -322,3 +323,12 @@ def _names(text: str, known: Container[str]) -> Iterator[str]:
             if words and (len(words) > 1 or not starts or all(part in known for part in _folded(name))):
                 yield name
             words, starts = [], False
+
+
+def _starts_sentence(text: str, at: int) -> bool:
+    """Whether a sentence or a line begins at a place, white space aside."""
+    while at > 0 and text[at - 1].isspace():
+        at -= 1
+        if text[at] == "\n":
+            return True
+    return at == 0 or text[at - 1] in _BEFORE_SENTENCE

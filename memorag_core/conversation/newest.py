@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 from memorag_core.conversation.followup import folded_names, names_in, unspaced
 from memorag_core.retrieval.tokens import lexical_tokens
@@ -162,7 +163,6 @@ def _word_cosines(texts: Sequence[str]) -> Vectors:
 
 def _nameless(text: str, known: Container[str]) -> str:
     """A text without its names, so that what is compared is what is said of them."""
-    bare = text
-    for name in names_in(text, known=known):
-        bare = bare.replace(name, "")
+    names = names_in(text, known=known)
+    bare = regex.sub(r"\L<names>", "", text, names=names) if names else text
     return " ".join(bare.split()) or text

@@ -6,16 +6,15 @@ file and no retriever.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import regex
 
 from memorag_core.errors import InputError
+from memorag_core.words import words_of
 
 Span: TypeAlias = tuple[int, int]
 """Characters from the first to before the second."""
@@ -23,15 +22,10 @@ Span: TypeAlias = tuple[int, int]
 HIT = 0.5
 """Coverage from which on the gold evidence counts as found."""
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_TOKEN = regex.compile(
-    rf"[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+", flags=regex.VERSION1
-)
-
 
 def answer_tokens(text: str) -> list[str]:
-    """The words of a text, NFKC-normalised and casefolded; characters where words have no spaces."""
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    """The words of a text, folded; characters where words have no spaces."""
+    return words_of(text)
 
 
 def exact_match(prediction: str, gold: str) -> float:

@@ -16,6 +16,7 @@ from memorag_core.gist.blocks import Block
 from memorag_core.gist.journal import Journal
 from memorag_core.llm import LLM, CountTokens, Request, Said, Turn, Usage
 from memorag_core.prompts import Parts
+from memorag_core.words import folded
 
 WithoutGist: TypeAlias = Literal["fail", "text"]
 """What becomes of a block whose condenser says nothing or refuses: an error, or its own text."""
@@ -202,7 +203,7 @@ def _problem(text: str, finished: bool, count_tokens: Callable[[str], int]) -> s
     """What is wrong with a reply; nothing for a good one."""
     if not text:
         return "an empty reply" if finished else "a reply that was cut off before it had a text"
-    opening = text[:40].casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    opening = folded(text[:40])
     if opening.startswith(_REFUSALS) and count_tokens(text) <= REFUSAL:
         return f"what looks like a refusal, {text[:80]!r}"
     return ""

@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts written without spaces between words."""
+from memorag_core.words import LETTERS, UNSPACED
 
 APOSTROPHES, POINTS = "'’", ".,"
 """What may stand inside a word: between two signs of it, or between two figures."""
@@ -33,9 +32,9 @@ _WINDOW = 1 << 18  # characters that are looked at in one pass, so that a long t
 
 _LETTERED, _SPACED, _SPACE, _OPENING, _APOSTROPHE, _POINT, _FIGURE, _JOINING = (1 << bit for bit in range(8))
 _KINDS = (
-    (_LETTERED, r"[\p{L}\p{M}\p{N}]"),
+    (_LETTERED, f"[{LETTERS}]"),
     # Soft hyphens and joiners stand inside words, as in Persian.
-    (_SPACED, rf"[[\p{{L}}\p{{M}}\p{{N}}\u00ad\u200c\u200d]--[{UNSPACED}]]"),
+    (_SPACED, rf"[[{LETTERS}\u00ad\u200c\u200d]--[{UNSPACED}]]"),
     (_SPACE, r"[\s\x1c-\x1f]"),  # what str.isspace says
     (_OPENING, r"[\p{Ps}\p{Pi}]"),
     (_APOSTROPHE, f"[{APOSTROPHES}]"),
@@ -191,12 +190,25 @@ def _inside_clusters(codes: Codes, joining: Flags) -> Offsets:
     if not len(at):
         return at
     heads = np.flatnonzero(np.diff(at, prepend=-2) > 1)
+    heads = np.union1d(heads, _second_flags(codes[at], heads))
     # A line feed belongs to no cluster, so that none goes on from one run to the next.
     looked = np.insert(codes[at], heads, ord("\n"))
     signs = np.insert(at, heads, -1)
     firsts = np.zeros(len(signs), dtype=np.bool_)
     firsts[[found.start() for found in _CLUSTER.finditer(_string(looked))]] = True
     return signs[~firsts & (signs >= 0)]
+
+
+def _second_flags(codes: Codes, heads: Offsets) -> Offsets:
+    """Where a flag follows another: each is two signs, and to find its start among many, all are counted."""
+    flag = (codes >= 0x1F1E6) & (codes <= 0x1F1FF)
+    number = np.arange(len(codes))
+    begins = flag.copy()
+    begins[1:] &= ~flag[:-1]
+    begins[heads] = flag[heads]
+    first = np.maximum.accumulate(np.where(begins, number, 0))
+    second: Offsets = number[flag & ~begins & ((number - first) % 2 == 0)]
+    return second
 
 
 def _string(codes: Codes) -> str:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import regex
 
 from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.words import APOSTROPHES, LETTERS, folded, shown
 
 EntityFinder: TypeAlias = Callable[[str], Sequence[str]]
 """Gives the entities of one chunk's text, in any spelling: ``find_entities``, or a user's own, such as one
@@ -25,13 +26,11 @@ that asks a language model."""
 _LONGEST = 8
 """Words in a name: a longer run is a heading in capitals or a list."""
 
-_CAPITAL = r"\p{Lu}[\p{L}\p{M}\p{N}]*+(?:['’\-][\p{L}\p{M}\p{N}]++)*+"
+_CAPITAL = rf"\p{{Lu}}[{LETTERS}]*+(?:[{APOSTROPHES}\-][{LETTERS}]++)*+"
 # A space, or the dot of "J. R." and "Dr. No"; behind longer words a dot ends a sentence.
 _GAP = r"(?:[^\S\n]|(?<=\b\p{Lu}\p{Ll}?)\.[^\S\n]?)"
 _LINK = r"(?:\p{Ll}{1,3}[^\S\n])?"  # "University of Vienna", "Ludwig van Beethoven"; no language is asked
-_RUN = regex.compile(
-    rf"(?<![\p{{L}}\p{{M}}\p{{N}}])(?P<word>{_CAPITAL})(?:{_GAP}{_LINK}(?P<word>{_CAPITAL}))++"
-)
+_RUN = regex.compile(rf"(?<![{LETTERS}])(?P<word>{_CAPITAL})(?:{_GAP}{_LINK}(?P<word>{_CAPITAL}))++")
 _WORD = regex.compile(r"[^\s.]+")
 
 _QUOTED = regex.compile(
@@ -41,8 +40,8 @@ _QUOTED = regex.compile(
 _SPEECH = regex.compile(r"[.!?。！？…,，、;；]")  # quoted speech, not the name of something
 _KATAKANA = regex.compile(r"\p{Katakana}[\p{Katakana}\u30fc・]{2,}")
 
-_EDGES = regex.compile(r"^[^\p{L}\p{M}\p{N}]+|[^\p{L}\p{M}\p{N}]+$")
-_POSSESSIVE = regex.compile(r"['’]s?(?![\p{L}\p{M}\p{N}])")
+_EDGES = regex.compile(rf"^[^{LETTERS}]++|(?<=[{LETTERS}])[^{LETTERS}]++$")
+_POSSESSIVE = regex.compile(rf"'s?(?![{LETTERS}])")
 _SPACES = regex.compile(r"[\s.・]+")  # "George W. Bush" is "George W Bush"
 
 _UNSPACED_CHARACTER = regex.compile(
@@ -51,13 +50,12 @@ _UNSPACED_CHARACTER = regex.compile(
 
 
 def entity_key(entity: str) -> str:
-    """The one spelling of an entity: NFKC, casefolded, no possessive, no marks around it, single spaces.
+    """The one spelling of an entity: folded, no possessive, no marks around it, single spaces.
 
     Args:
         entity: Anything; what holds no letter and no digit has the empty key, which is no entity.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", entity).casefold())
-    spaced = _SPACES.sub(" ", _POSSESSIVE.sub("", folded))
+    spaced = _SPACES.sub(" ", _POSSESSIVE.sub("", folded(entity)))
     return _EDGES.sub("", spaced)
 
 
@@ -71,7 +69,7 @@ def find_entities(text: str) -> tuple[str, ...]:
     Args:
         text: Anything; an empty text has no entities.
     """
-    found = dict.fromkeys(entity_key(name) for name in _names(text))
+    found = dict.fromkeys(entity_key(name) for name in _names(unicodedata.normalize("NFKC", shown(text))))
     # One character of an unspaced script is in too many words to name anything.
     found.update(
         dict.fromkeys(token for token in lexical_tokens(text) if not _UNSPACED_CHARACTER.fullmatch(token))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import ceil, fsum, isfinite, log
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.packed import whole_number
 from memorag_core.records import Chunk
 from memorag_core.retrieval.entities import EntityFinder, entity_key, find_entities
+from memorag_core.words import RULE
 
 Anchors: TypeAlias = Sequence[tuple[int, float]]
 """Pairs (chunk ordinal, weight above 0): where a walk starts, and how often there."""
@@ -191,7 +193,7 @@ class EntityGraph:
             "entity_numbers": self.numbers,
             "entity_names": np.frombuffer(names, dtype=np.uint8),
         }
-        return arrays, {"chunks": self.size, "entities": len(self.vocabulary)}
+        return arrays, {"chunks": self.size, "entities": len(self.vocabulary), "rule": RULE}
 
     @classmethod
     def unpack(
@@ -202,6 +204,8 @@ class EntityGraph:
         finder: EntityFinder = find_entities,
     ) -> EntityGraph:
         """The graph that was packed, over the chunks that it was built from; no text is read.
+
+        Entities that were spelled by another rule are spelled by the one of now.
 
         Raises:
             StoreError: What was packed is incomplete, contradicts itself, or is of other chunks.
@@ -232,6 +236,14 @@ class EntityGraph:
                 f"The kept graph is of {count} chunks, {len(numbers)} edges and {len(vocabulary)} entities "
                 f"that do not fit each other or these {len(chunks)} chunks: build it from the chunks again."
             )
+        if kept.get("rule") != RULE:
+            keys = [entity_key(name) for name in vocabulary]
+            rows = [numbers[start:end].tolist() for start, end in pairwise(offsets.tolist())]
+            known = {
+                chunk.text: tuple(dict.fromkeys(keys[number] for number in row if keys[number]))
+                for chunk, row in zip(chunks, rows, strict=True)
+            }
+            return cls._of(chunks, finder, known)
         return cls(tuple(chunks), vocabulary, offsets, numbers, finder)
 
 

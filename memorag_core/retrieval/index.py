@@ -285,8 +285,16 @@ class EvidenceIndex:
         """The ranked lists of each request; with ``places``, of those chunks, but for the graph's."""
         plans = plans_of(requests, settings)
         texts = list(dict.fromkeys(query.text for plan in plans for query in plan))
+        # A question is searched by its stop words where it has no other words; a clue ("It was him.") is not.
+        silent = {
+            query
+            for plan in plans
+            for query in plan
+            if query.kind != "question" and not self.sparse.tells(query.text)
+        }
+        spoken = list(dict.fromkeys(query.text for plan in plans for query in plan if query not in silent))
         searched = [
-            (name, weight, self._searched(ranker, texts, depth, places))
+            (name, weight, self._searched(ranker, spoken if ranker is self.sparse else texts, depth, places))
             for name, weight, ranker in self._rankers(settings)
         ]
         lists = [
@@ -296,7 +304,7 @@ class EvidenceIndex:
                     query.query,
                     query.kind,
                     query.weight * weight,
-                    tuple(found[query.text]),
+                    () if name == "bm25" and query in silent else tuple(found[query.text]),
                 )
                 for query in plan
                 for name, weight, found in searched

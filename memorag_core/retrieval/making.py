@@ -26,6 +26,7 @@ from memorag_core.retrieval.lexical import LexicalIndex
 from memorag_core.retrieval.sparse import BM25Index
 from memorag_core.retrieval.tokens import Tokenization, lexical_tokens
 from memorag_core.retrieval.vectors import VectorSettings
+from memorag_core.words import RULE
 
 Kept: TypeAlias = tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, Any]]
 """What a store keeps of a part of an index: arrays by name, and a header that can be written as JSON."""
@@ -183,6 +184,8 @@ class IndexMaker:
                 "texts to come. Give it: MemoRAG.load(path, entities=...)."
             )
         if kept is None or built_in != kept[1].get("built_in_finder"):
+            return EntityGraph.build(chunks, self.entities)
+        if built_in and kept[1].get("rule") != RULE:  # words were told in another way then
             return EntityGraph.build(chunks, self.entities)
         arrays, header = kept
         return EntityGraph.unpack(chunks, arrays, header, self.entities)

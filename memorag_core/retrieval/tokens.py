@@ -12,31 +12,31 @@ that look for the paragraph they were taken from, in 75 manual pages): hence the
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any, Literal, TypeAlias, get_args
 
 import regex
 import Stemmer
 
 from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.words import LETTERS, UNSPACED, folded
 
 Tokenization: TypeAlias = Literal["grams", "japanese"]
 """What becomes of a run of a script without spaces: its characters and their pairs, or Japanese words."""
 
 _UNSPACED = (
-    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+    rf"{UNSPACED}\p{{Bopomofo}}\p{{Hangul}}"
     "\u30fc"  # the Katakana length mark belongs to no single script
 )
 """Scripts written without spaces between words, and Hangul, whose particles cling to the word."""
 
 _TOKEN = regex.compile(
-    rf"(?P<run>[[{_UNSPACED}]&&[\p{{L}}\p{{M}}\p{{N}}]]+)"
-    rf"|(?P<word>[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+)"
-    r"(?:['\u2019](?:s|t|d|m|re|ve|ll)\b)?",  # English clitics carry no content
+    rf"(?P<run>[[{_UNSPACED}]&&[{LETTERS}]]+)"
+    rf"|(?P<word>[[\p{{L}}\p{{N}}]--[{_UNSPACED}]][[{LETTERS}]--[{_UNSPACED}]]*+)"
+    r"(?:'(?:s|t|d|m|re|ve|ll)\b)?",  # English clitics carry no content
     flags=regex.VERSION1,
 )
 _CLUSTER = regex.compile(r"\X")
@@ -62,7 +62,7 @@ _MOST_CHARACTERS = 4096  # of a run at once; Sudachi takes 49,149 bytes
 def lexical_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[str]:
     """Split a text into tokens for lexical matching, in reading order, repeats kept.
 
-    Words are compatibility-normalised (NFKC), casefolded, freed of English stop words and stemmed by English
+    Words are folded as ``memorag_core.words`` does, freed of English stop words and stemmed by English
     Snowball rules, which leave words of other alphabets as they are. A run of a script without spaces gives
     its single characters and its pairs of neighbours, so no segmenter is needed for Chinese, Japanese or
     Thai.
@@ -80,6 +80,23 @@ def lexical_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[s
         InputError: An unknown tokenization.
         MissingExtraError: ``"japanese"``, and Sudachi or its dictionary is not installed.
     """
+    return [token for token, telling in _read(text, tokenization) if telling]
+
+
+def left_out_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[str]:
+    """What ``lexical_tokens`` leaves out: stop words, Japanese particles, and pairs of them side by side.
+
+    A question that has no other words is searched by these. The pairs tell "who is it" from a text that has
+    the three words apart.
+    """
+    words = list(_read(text, tokenization))
+    tokens = [token for token, telling in words if not telling]
+    pairs = pairwise(words)
+    return tokens + [f"{one} {other}" for (one, tells), (other, too) in pairs if not tells and not too]
+
+
+def _read(text: str, tokenization: Tokenization) -> Iterator[tuple[str, bool]]:
+    """All tokens of a text, in reading order, and whether each says what the text is about."""
     if tokenization not in get_args(Tokenization):
         raise InputError(
             f"The tokenization is {tokenization!r}; expected one of {', '.join(get_args(Tokenization))}."
@@ -87,30 +104,30 @@ def lexical_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[s
     # One for each call: neither stemmers nor analysers may be shared by threads.
     stemmer = Stemmer.Stemmer(_ENGLISH)
     analyser = _sudachi().tokenizer() if tokenization == "japanese" else None
-    tokens: list[str] = []
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    for match in _TOKEN.finditer(folded):
+    for match in _TOKEN.finditer(folded(text)):
         word = match["word"]
         if word is None:
             run = match["run"]
-            japanese = analyser is not None and _JAPANESE.fullmatch(run)
-            tokens.extend(_words(run, analyser) if japanese else _grams(run))
-        elif word not in STOP_WORDS:
-            tokens.append(stemmer.stemWord(word))
-    return tokens
+            if analyser is not None and _JAPANESE.fullmatch(run):
+                yield from _words(run, analyser)
+            else:
+                yield from zip(_grams(run), repeat(True), strict=False)
+        elif word in STOP_WORDS:
+            yield word, False
+        else:
+            yield stemmer.stemWord(word), True
 
 
 _JAPANESE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{M}]+")
 
 
-def _words(run: str, analyser: Any) -> Iterator[str]:
-    """The content words of a Japanese run, cut as finely as the dictionary knows, in one spelling."""
+def _words(run: str, analyser: Any) -> Iterator[tuple[str, bool]]:
+    """The words of a Japanese run, cut as finely as the dictionary knows, in one spelling."""
     for start in range(0, len(run), _MOST_CHARACTERS):
         for word in analyser.tokenize(run[start : start + _MOST_CHARACTERS], _sudachi_mode()):
-            if word.part_of_speech()[0] in _CONTENT:
-                # A normal form may hold spaces or capitals: brought to the rules of all tokens.
-                normal = unicodedata.normalize("NFKC", word.normalized_form()).casefold()
-                yield "".join(normal.split()) or word.surface()
+            # A normal form may hold spaces or capitals: brought to the rules of all tokens.
+            token = "".join(folded(word.normalized_form()).split()) or word.surface()
+            yield token, word.part_of_speech()[0] in _CONTENT
 
 
 def sudachi_is_installed() -> bool:

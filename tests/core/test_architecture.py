@@ -44,6 +44,7 @@ SHARED = frozenset(
         "splitting",
         "replies",
         "citing",
+        "words",
     }
 )
 STAGES = frozenset(

@@ -688,3 +688,10 @@ def test_the_splits_of_generated_conversations_share_no_name_and_no_frame() -> N
 def test_a_conversation_that_cannot_be_generated_is_refused(choice: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         generate_conversation(random.Random(1), **choice)
+
+
+def test_a_turn_of_a_hundred_thousand_names_is_read() -> None:
+    # Looked through from its beginning for each of them, it would take hours.
+    text = "So " + " ".join(f"came Mara{number} Venn." for number in range(100_000))
+    assert len(names_in(text)) == 100_000
+    assert names_in("And,\n\n  Mara came. Anna! (Ben) said:\u00a0Cleo, to Dora") == ("Dora",)

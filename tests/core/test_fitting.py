@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from semantic_text_splitter import TextSplitter
 
+from memorag_core import fitting
 from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
 from memorag_core.fitting import cut_spans, fit_spans
@@ -86,6 +89,120 @@ def test_pieces_are_of_about_one_length_and_few(text: str, most: int) -> None:
     assert_all_is_there(text * 5, chunks)
     needed = len((text * 5).encode()) / (most - 2)
     assert len(chunks) <= 3 * needed + 1
+
+
+# Of which the splitter would look through all that is left, again for each piece.
+SHAPES: list[Callable[[int], str]] = [
+    lambda n: "a" * n,
+    lambda n: "字" * n,
+    lambda n: "".join(chr(0x4E00 + place * 7919 % 5000) for place in range(n)),
+    lambda n: "他在山上种茶，" * (n // 7),
+    lambda n: "word " * (n // 5),
+    lambda n: "。" * n,
+    lambda n: ".,;" * (n // 3),
+    lambda n: "(" * n,
+    lambda n: "1234567890" * (n // 10),
+    lambda n: "[1]" * (n // 3),
+    lambda n: "\n" * n + "end",
+    lambda n: "a" + " " * n + "b",
+    lambda n: "ab\n" * (n // 3),
+    lambda n: EMOJI * (n // len(EMOJI)),
+    lambda n: "🇨🇭" * (n // 2),
+    lambda n: "e" + "\u0301" * n,
+    lambda n: "a\u00ad" * (n // 2),
+    lambda n: ENGLISH * (n // len(ENGLISH)),
+]
+
+
+class Handed:
+    """The splitter, counting what it is given: it looks at most at all of that for each piece of it."""
+
+    def __init__(self) -> None:
+        self.longest = self.work = 0
+
+    def __call__(self, size: int, *, overlap: int) -> Any:
+        splitter = TextSplitter(size, overlap=overlap)
+        counter = self
+
+        class Counting:
+            def chunk_indices(self, text: str) -> list[tuple[int, str]]:
+                found = splitter.chunk_indices(text)
+                counter.longest = max(counter.longest, len(text))
+                counter.work += len(text) * max(len(found), 1)
+                return found
+
+        return Counting()
+
+
+@pytest.mark.parametrize("overlap", [0, 30])
+@pytest.mark.parametrize("shape", SHAPES, ids=map(str, range(len(SHAPES))))
+def test_the_splitter_is_given_no_more_than_grows_with_the_text_whatever_it_is(
+    monkeypatch: pytest.MonkeyPatch, shape: Callable[[int], str], overlap: int
+) -> None:
+    size, works = 200, []
+    for length in (10_000, 40_000):
+        handed = Handed()
+        monkeypatch.setattr(fitting, "TextSplitter", handed)
+        text = shape(length)
+        spans = cut_spans(text, size=size, overlap=overlap)
+        assert handed.longest <= 8 * size + 512
+        works.append(handed.work)
+        assert all(0 < end - start <= size for start, end in spans)
+        assert all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(spans))
+        covered = {place for start, end in spans for place in range(start, end)}
+        assert all(sign.isspace() for place, sign in enumerate(text) if place not in covered)
+    assert works[1] <= 5 * works[0]
+
+
+def at_once(text: str, size: int, overlap: int) -> list[tuple[int, int]]:
+    """What the splitter makes of a whole text."""
+    spans: list[tuple[int, int]] = []
+    for start, piece in TextSplitter(size, overlap=overlap).chunk_indices(text):
+        start += len(piece) - len(piece.lstrip())
+        end = start + len(piece.strip())
+        if start < end and (not spans or end > spans[-1][1]):
+            spans.append((start, end))
+    return spans
+
+
+@pytest.mark.parametrize("size", [20, 80, 200, 800])
+@pytest.mark.parametrize("overlap", [0, 0.2])
+def test_ordinary_texts_come_out_as_if_cut_at_once(size: int, overlap: float) -> None:
+    from pydoc_data.topics import topics
+
+    prose = "\n\n".join(topics[name] for name in sorted(topics))[:40_000]
+    journey = Path(__file__).with_name("texts").joinpath("journey.txt").read_text(encoding="utf-8")[:20_000]
+    texts = [prose, " ".join(prose.split()), journey, "".join(journey.split())]
+    for text in (*texts, *(script * 60 for script in SCRIPTS)):
+        repeated = int(overlap * size)
+        assert cut_spans(text, size=size, overlap=repeated) == at_once(text, size, repeated)
+
+
+@given(
+    parts=st.lists(
+        st.tuples(
+            st.one_of(
+                st.sampled_from("a|word |。|字|\n|\n\n| |\u0301|🇨🇭|(|. |\x1c|\u00ad".split("|")),
+                st.text(min_size=1, max_size=3),
+            ),
+            st.integers(1, 400),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    size=st.integers(1, 40),
+    data=st.data(),
+)
+def test_long_runs_of_anything_are_cut_without_a_loss(
+    parts: list[tuple[str, int]], size: int, data: st.DataObject
+) -> None:
+    text = "".join(part * times for part, times in parts)
+    overlap = data.draw(st.integers(0, size - 1))
+    spans = cut_spans(text, size=size, overlap=overlap)
+    assert all(0 < end - start <= size for start, end in spans)
+    assert all(one[1] < other[1] for one, other in pairwise(spans))
+    covered = {place for start, end in spans for place in range(start, end)}
+    assert all(sign.isspace() for place, sign in enumerate(text) if place not in covered)
 
 
 def test_cuts_are_between_sentences_where_these_fit() -> None:

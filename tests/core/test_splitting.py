@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memorag_core import splitting
 from memorag_core.config import ChunkSettings
 from memorag_core.errors import InputError
 from memorag_core.fitting import cut_spans
@@ -171,3 +172,19 @@ def test_an_error_of_the_splitter_comes_out_as_it_was() -> None:
 
     with pytest.raises(LookupError, match="no model for these sentences"):
         own_spans(TEXT, failing, "d")
+
+
+@given(
+    st.text("ab", max_size=30), st.text("ab", min_size=1, max_size=4), st.integers(0, 31), st.integers(0, 31)
+)
+def test_looking_backwards_finds_what_python_does(text: str, want: str, start: int, end: int) -> None:
+    start, end = sorted((min(start, len(text)), min(end, len(text))))
+    assert splitting._rfind(text[::-1], want, start, end) == text.rfind(want, start, end)
+
+
+def test_long_chunks_of_a_text_that_repeats_itself_are_located() -> None:
+    # Python's rfind would compare most of a chunk at each of a million places.
+    first, second = "a" * 1_000_000 + "b" + "a" * 999_000, "c" + "a" * 1_000_000
+    text = f"{first} {second}"
+    spans = own_spans(text, lambda _: [first, second], "d")
+    assert spans == [(0, len(first)), (len(first) + 1, len(text))]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.clues.parsing import DROP_REASONS, DropReason, parse_clues, read_clues
+from memorag_core.clues.parsing import DROP_REASONS, DropReason, comparable, parse_clues, read_clues
 from memorag_core.prompts import load_prompts
 from memorag_core.records import CLUE_KINDS, ClueKind
 
@@ -606,3 +606,40 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:8]))
 def test_hostile_output_is_read_as_well(text: str, kind: ClueKind) -> None:
     assert isinstance(parse_clues(text, kind=kind, finished=False), tuple)
+
+
+def test_a_line_of_spaces_or_quotes_without_end_is_read() -> None:
+    # Each would take hours if patterns looked through all that is left from each sign.
+    for kind in ("span", "entity", "query", "answer"):
+        kept = read_clues(f"The lamp{' ' * 500_000}burns in the harbour", kind=kind).kept
+        assert " ".join(kept).split() == "The lamp burns in the harbour".split()
+        assert read_clues('"lamp of the harbour" ' * 20_000, kind=kind).kept
+
+
+def test_of_many_lines_those_that_stand_in_others_are_dropped() -> None:
+    lines = [f"the lamp {number} of {number} burns" for number in range(10_000)]
+    inside = ["lamp 9999 of 9999", "of 17 burns", "9 of 9 burns", "LAMP 1 OF 1"]
+    found = read_clues("\n".join([inside[0], *lines, *inside[1:], lines[5]]), kind="span")
+    assert list(found.kept) == lines
+    assert [dropped.text for dropped in found.dropped] == [*inside, lines[5]]
+    assert {dropped.reason for dropped in found.dropped} == {"repeated"}
+    assert read_clues("lamp 9\nlamp 99", kind="span").kept == ("lamp 9", "lamp 99")  # whole words
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("lamp tower harbour 灯".split()), min_size=2, max_size=4, unique=True))
+)
+def test_kept_are_the_longest_of_lines_that_stand_in_each_other(lines: list[list[str]]) -> None:
+    texts = [" ".join(words) for words in lines]
+    kept = read_clues("\n".join(texts), kind="step").kept
+    keys = [comparable(text) for text in kept]
+    assert all(one == other or one not in other for one in keys for other in keys)
+    assert len(set(keys)) == len(keys)
+    said = [comparable(text) for text in texts]
+    assert set(keys) == {key for key in said if not any(key in other for other in said if key != other)}
+
+
+def test_signs_that_nobody_sees_do_not_save_a_line_that_is_no_clue() -> None:
+    said = "The text does not men\u00adtion it.\nThe passage\u2060s below are relevant:\nI don\u200b't know"
+    assert parse_clues(said, kind="span") == ()
+    assert parse_clues("The kee\u00adper lit the lamp.", kind="span") == ("The kee\u00adper lit the lamp.",)

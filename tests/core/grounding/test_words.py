@@ -76,6 +76,21 @@ def test_places_of_the_original_text_are_borders_of_its_clusters(text: str) -> N
         assert words.character(text, first, marked.data[:at]) in clusters
 
 
+def test_flags_without_end_are_parted_in_pairs() -> None:
+    # Told at once: from each of them back to the first would take hours.
+    starts, ends = places_of("🇨🇭" * 100_000 + " 🇩")
+    assert starts == [0, 200_001]
+    assert ends == [*range(2, 200_001, 2), 200_002]
+
+
+@given(st.lists(st.sampled_from("🇦 🇧 a \u0301 \u200d 👩 \u0600 。".split(" ")), max_size=20).map("".join))
+def test_clusters_of_flags_are_those_of_unicode(text: str) -> None:
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    inside = words._inside_clusters(codes, words._kinds()[codes] & words._JOINING != 0)
+    begins = {found.start() for found in regex.finditer(r"\X", text)}
+    assert set(inside.tolist()) == set(range(len(text))) - begins
+
+
 def test_white_space_is_what_str_split_takes_for_it() -> None:
     every = [chr(code) for code in range(sys.maxunicode + 1)]
     kinds = words._kinds()

@@ -15,7 +15,7 @@ from memorag_core.retrieval.entities import entity_key, find_entities
         ("A house of J. R. R. Tolkien stood there.", ["j r r tolkien"]),
         ("In 1959 Jean-Luc Godard filmed it.", ["jean-luc godard"]),
         ("Его звали Лев Толстой.", ["лев толстой"]),
-        ("Το βιβλίο του Νίκος Καζαντζάκης.", ["νίκοσ καζαντζάκησ"]),
+        ("Το βιβλίο του Νίκος Καζαντζάκης.", ["νικοσ καζαντζακησ"]),
         ("三天后,他读完了《红楼梦》。", ["红楼梦"]),
         ("彼は「千と千尋の神隠し」をクロード・モネに見せた。", ["千と千尋の神隠し", "クロード モネ"]),
         ("彼女は“Le Monde”を読む。", ["le monde"]),

@@ -594,3 +594,22 @@ def test_japanese_is_cut_into_words_for_chunks_queries_and_changes() -> None:
     assert index.changed(chunks_of(texts[::-1])).sparse.tokenization == "japanese"
     assert "直す" in index.sparse.vocabulary
     assert index.retrieve("誰が直すか", k=1)[0].chunk.text == texts[1]
+
+
+def test_a_question_of_stop_words_finds_where_they_stand_and_a_clue_of_them_adds_nothing() -> None:
+    index = EvidenceIndex.build(chunks_of(["The clock is old.", "A lantern.", "“Who is it?” she asked."]))
+    (first, *_) = index.retrieve("Who is it?", k=3)
+    assert first.chunk.text == "“Who is it?” she asked."
+    assert [hit.retriever for hit in first.hits] == ["bm25"]
+    alone = index.retrieve("lantern", k=3)
+    assert index.retrieve("lantern", [Clue("It was him.", "answer")], k=3) == alone
+
+
+def test_a_word_with_a_soft_hyphen_is_found_and_finds() -> None:
+    index = EvidenceIndex.build(
+        chunks_of(["A lantern.", "Acknowl\u00adedgement of the debt.", "Old clocks."])
+    )
+    for question in ("acknowledgement", "ACKNOWL\u00adEDGE\u200bMENT", "a\u2060cknowledgement"):
+        (first, *_) = index.retrieve(question, k=1)
+        assert first.chunk.text.startswith("Acknowl")
+        assert first.score > 0

@@ -115,6 +115,37 @@ def test_a_graph_of_ones_own_finder_asks_for_it_and_one_can_take_the_place_of_th
     assert replaced.entities(0) == ("mara", "venn")
 
 
+def test_a_graph_kept_by_another_rule_of_words_is_made_anew_or_spelled_anew() -> None:
+    chunks = chunks_of(["Ἀθῆναι and Acknowl\u00adedgement.", "Αθηναι, acknowledgement.", "Nothing."])
+
+    def words(text: str) -> list[str]:
+        return text.split()
+
+    for finder in (find_entities, words):
+        maker = IndexMaker(entities=finder)
+        kept = through_json(maker.packed(maker.index(chunks)))
+        header = dict(kept["graph"][1])
+        names = ["ἀθῆναι", "acknowl", "edg", "and", "αθηναι,", "nothing"]
+        old = {
+            "entity_offsets": np.array([0, 4, 5, 6]),
+            "entity_numbers": np.arange(6, dtype=np.int32),
+            "entity_names": np.frombuffer("\n".join(names).encode(), dtype=np.uint8),
+        }
+        assert header.pop("rule") == 2
+        kept["graph"] = old, {**header, "entities": 6}
+
+        def no_more(text: str) -> list[str]:
+            raise AssertionError(f"was asked about {text!r}")
+
+        opener = maker if finder is find_entities else IndexMaker(entities=no_more)
+        graph = opener.unpacked(chunks, None, kept).graph
+        assert graph is not None
+        assert "αθηναι" in graph.entities(0)
+        assert "αθηναι" in graph.entities(1)
+        if finder is find_entities:
+            assert graph.entities(0) == maker.index(chunks).graph.entities(0)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("part", ["dense", "lexical", "graph"])
 def test_a_part_that_is_damaged_is_refused(part: str) -> None:
     maker = IndexMaker(BothAtOnce(), lexical=True, entities=find_entities, vectors=HNSW)

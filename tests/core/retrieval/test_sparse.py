@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval.sparse import BM25Index
-from memorag_core.retrieval.tokens import lexical_tokens, sudachi_is_installed
+from memorag_core.retrieval.tokens import left_out_tokens, lexical_tokens, sudachi_is_installed
 from tests.core.retrieval.conftest import chunks_of, corpora, sentences
 
 
 def bm25_by_hand(texts: list[str], query: str) -> list[float]:
     """BM25 as in the books, term by term: k1 1.5, b 0.75, idf ln(1 + (N - n + 0.5) / (n + 0.5))."""
-    rows = [lexical_tokens(text) for text in texts]
-    mean = sum(map(len, rows)) / len(rows)
+    tokens_of = lexical_tokens if lexical_tokens(query) else left_out_tokens
+    rows = [tokens_of(text) for text in texts]
+    mean = sum(map(len, rows)) / len(rows) or 1.0
     scores = []
     for row in rows:
         score = 0.0
-        for term in lexical_tokens(query):
+        for term in tokens_of(query):
             holders = sum(term in other for other in rows)
             if count := row.count(term):
                 idf = math.log(1 + (len(rows) - holders + 0.5) / (holders + 0.5))
@@ -70,7 +71,30 @@ def test_chinese_questions_find_chinese_passages() -> None:
 
 def test_a_query_without_a_known_word_finds_nothing() -> None:
     index = BM25Index.build(chunks_of(["a lantern", "a clock"]))
-    assert index.search(["zebra", "who is it?", ""], 2) == [[], [], []]
+    assert index.search(["zebra", "who is it?", ""], 2) == [[], [], []]  # nor do the chunks hold these
+
+
+def test_a_query_of_stop_words_alone_is_searched_by_them_and_by_how_they_stand_together() -> None:
+    texts = ["It is the clock who knows.", "“Who is it?” she asked.", "A lantern burned.", "The Who"]
+    index = BM25Index.build(chunks_of(texts))
+    found = index.search(["Who is it?", "the", "About whom?", "Who’s there? …", "?!", "who lantern"], 4)
+    assert [ordinal for ordinal, _ in found[0]] == [1, 0, 3]
+    assert {ordinal for ordinal, _ in found[1]} == {0, 3}
+    assert found[2] == []  # no chunk holds them
+    assert {ordinal for ordinal, _ in found[3]} == {0, 1, 3}
+    assert found[4] == []
+    assert [ordinal for ordinal, _ in found[5]] == [2]  # with another word, stop words count for nothing
+
+
+@given(corpora, st.lists(st.sampled_from(["who", "is", "it", "the", "lantern"]), max_size=4))
+def test_stop_words_change_nothing_for_queries_with_other_words(texts: list[str], words: list[str]) -> None:
+    index = BM25Index.build(chunks_of(texts))
+    query = " ".join([*words, "lantern"])
+    before = index.search([query], 5)
+    index.search(["who is it"], 5)
+    assert (
+        index.search([query], 5) == before == index.search(["lantern " * query.split().count("lantern")], 5)
+    )
 
 
 def test_chunks_without_a_single_token_can_be_indexed_and_find_nothing() -> None:
@@ -120,6 +144,12 @@ def test_scores_do_not_depend_on_the_hash_seed_of_the_process() -> None:
         ).stdout
 
     assert run("1") == run("2") != ""
+
+
+@pytest.mark.skipif(not sudachi_is_installed(), reason="the extra 'ja' is not installed")
+def test_a_query_of_japanese_particles_alone_finds_what_holds_them() -> None:
+    index = BM25Index.build(chunks_of(["港を見た", "茶"]), tokenization="japanese")
+    assert [ordinal for ordinal, _ in index.search(["をば"], 2)[0]] == [0]
 
 
 @pytest.mark.skipif(not sudachi_is_installed(), reason="the extra 'ja' is not installed")

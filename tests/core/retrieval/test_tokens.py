@@ -85,7 +85,7 @@ def test_scripts_mixed_without_spaces_are_told_apart() -> None:
         ("Фонарь горит", ["фонарь", "горит"]),
         ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
         ("مصباح قديم", ["مصباح", "قديم"]),
-        ("Ἀθῆναι πόλις", ["ἀθῆναι", "πόλισ"]),  # casefold makes one sigma of the two
+        ("Ἀθῆναι πόλις", ["αθηναι", "πολισ"]),  # casefold makes one sigma of the two
         ("Straße naïve", ["strass", "naïv"]),
     ],
 )
