@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
-from memorag_core.records import Chunk
 from memorag_core.retrieval.entities import EntityFinder, entity_key, find_entities
+from memorag_core.types import Chunk
 
 Anchors: TypeAlias = Sequence[tuple[int, float]]
 """Pairs (chunk ordinal, weight above 0): where a walk starts, and how often there."""
