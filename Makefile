@@ -51,7 +51,7 @@ bench: $(VENV)/.demo
 
 bundled-model: $(VENV)/.base
 	@test -n "$(DATA)" || { echo "Say where the text is: make bundled-model DATA=folder"; exit 2; }
-	$(RUN) -m memorag_core.training.bundled --data "$(DATA)" $(ARGS)
+	$(RUN) -m memorag_training.bundled --data "$(DATA)" $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .codspeed

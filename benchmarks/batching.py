@@ -25,9 +25,9 @@ from langchain_core.documents import Document
 
 from langchain_memorag import MemoRAGRetriever
 from memorag_core import BeaconModel, ChunkSettings, MemoRAG
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.evaluation.speed import time_in_turn
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
+from memorag_evaluation.record import circumstances, table, write_record
+from memorag_evaluation.speed import time_in_turn
 
 HEADS = ("asked", "questions", "calls ms", "batch ms", "ratio", "median", "same", "off")
 TEXT = Path(__file__).parents[1] / "examples" / "parish.txt"

@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 
 from memorag_core import BeaconModel, Document
-from memorag_core.beacon import BeaconMemory
-from memorag_core.beacon.asking import generate
-from memorag_core.beacon.host import Host
-from memorag_core.decoding import Replies
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.evaluation.speed import Shape, Timing, random_memory, random_model, time_in_turn
-from memorag_core.grounding import Passages, SpanConstraint, Vocabulary
-from memorag_core.models import bundled_path
+from memorag_core.memory.beacon import BeaconMemory
+from memorag_core.memory.beacon.generate import generate
+from memorag_core.memory.beacon.host import Host
+from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.decoding import Replies
+from memorag_core.memory.grounding import Passages, SpanConstraint, Vocabulary
+from memorag_evaluation.record import circumstances, table, write_record
+from memorag_evaluation.speed import Shape, Timing, random_memory, random_model, time_in_turn
 
 HEADS = ("model", "asked", "beside", "ms", "ms beside", "ratio", "median")
 PROMPT = 8  # tokens of each request

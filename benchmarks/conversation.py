@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/conversation.py --threads 1 --encoder FOLDER --out conversation.json
 
 Eight people are told of in some 170 turns; half of what can change does so later on. Then questions are put
-after up to four turns of their own, of the kinds that ``memorag_core.evaluation.conversations`` names. Ways:
+after up to four turns of their own, of the kinds that ``memorag_evaluation.conversations`` names. Ways:
 the question alone; the four turns before it joined to it; ``Conversation.recall``, with and without the law
 of the newest statement, and with clues of weight 0; and the question written out in full, which no way knows.
 All ways search the same turns. hit@k is 1 where a turn that answers is among the best k. ``newest first`` is
@@ -26,13 +26,13 @@ from typing import Any
 import torch
 
 from memorag_core import ClueSettings, Conversation, MemoRAG, RetrievalSettings, sentence_transformer
-from memorag_core.evaluation.conversations import (
+from memorag_evaluation.conversations import (
     FOLLOW_UPS,
     AskedConversation,
     FollowUpQuestion,
     generate_conversation,
 )
-from memorag_core.evaluation.record import circumstances, table, write_record
+from memorag_evaluation.record import circumstances, table, write_record
 
 DEEPEST = 10
 """How many turns are looked at."""

@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 
 from memorag_core import BeaconModel
-from memorag_core.beacon import BeaconMemory
-from memorag_core.beacon.asking import generate
-from memorag_core.beacon.host import Host
-from memorag_core.decoding import Replies
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.evaluation.speed import (
+from memorag_core.memory.beacon import BeaconMemory
+from memorag_core.memory.beacon.generate import generate
+from memorag_core.memory.beacon.host import Host
+from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.decoding import Replies
+from memorag_evaluation.record import circumstances, table, write_record
+from memorag_evaluation.speed import (
     Shape,
     Timing,
     decoding_floor,
@@ -30,7 +31,6 @@ from memorag_core.evaluation.speed import (
     random_model,
     time_in_turn,
 )
-from memorag_core.models import bundled_path
 
 HEADS = ("model", "ratio to 1", "slots", "rows", "ms/token", "floor ms/token", "ratio", "median")
 PROMPT = 8  # tokens of each question

@@ -31,11 +31,11 @@ from typing import Any
 import torch
 
 from memorag_core import BeaconModel
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.gist import Condenser, GistMemory, GistModel, Task, local_condenser
-from memorag_core.gist.condensing import as_condenser
-from memorag_core.llm import Said, Usage
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.gist import Condenser, GistMemory, GistModel, Task, local_condenser
+from memorag_core.memory.gist.condensing import as_condenser
+from memorag_core.memory.llm import Said, Usage
+from memorag_evaluation.record import circumstances, table, write_record
 
 BOOK = 277_000
 HEADS = ("what", "blocks", "asked", "seconds", "tokens", "gist tokens", "inner tokens", "parts", "MB")

@@ -34,9 +34,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from memorag_core import Document
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.grounding import Passages, SpanConstraint, Vocabulary
-from memorag_core.tokens import Tokens
+from memorag_core.memory.grounding import Passages, SpanConstraint, Vocabulary
+from memorag_core.memory.tokenizer import Tokens
+from memorag_evaluation.record import circumstances, table, write_record
 
 BUILDING = ("text", "characters", "starts", "build s", "change s", "load s", "part ms", "bytes/char", "peak")
 CHOOSING = ("text", "characters", "tokens", "median µs", "worst µs")

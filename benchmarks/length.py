@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 
 from memorag_core import BeaconModel
-from memorag_core.beacon import BeaconMemory
-from memorag_core.beacon.windows import Stream, steps
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.models import bundled_path
-from memorag_core.plan.sources import source_of
+from memorag_core.memory.beacon import BeaconMemory
+from memorag_core.memory.beacon.schedule import Stream, steps
+from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.planning.sources import source_of
+from memorag_evaluation.record import circumstances, table, write_record
 
 HEADS = (
     "tokens",

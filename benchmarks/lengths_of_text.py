@@ -20,14 +20,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from memorag_core.clues.parsing import read_clues
-from memorag_core.config import ChunkSettings, RetrievalSettings
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.fitting import cut_spans
-from memorag_core.records import Document
+from memorag_core.clues.parsing.clue_parser import read_clues
+from memorag_core.documents.chunking import split_document
+from memorag_core.documents.spans import cut_spans
 from memorag_core.retrieval import EvidenceIndex, find_entities
-from memorag_core.retrieval.tokens import lexical_tokens
-from memorag_core.text import split_document
+from memorag_core.retrieval.tokenization import lexical_tokens
+from memorag_core.settings import ChunkSettings, RetrievalSettings
+from memorag_core.types import Document
+from memorag_evaluation.record import circumstances, table, write_record
 
 SHAPES: dict[str, Callable[[int], str]] = {
     "sentences": lambda n: repeated("The keeper of lantern {} went home in the rain. ", n),

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from memorag_core import BeaconModel, Document, MemoRAG
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
+from memorag_evaluation.record import circumstances, table, write_record
 
 HEADS = ("change", "place", "said", "tokens", "of all", "seconds", "share")
 DOCUMENT = 5_000

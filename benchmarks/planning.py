@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from memorag_core.evaluation.record import circumstances, table, write_record
+from memorag_evaluation.record import circumstances, table, write_record
 
 HEADS = (
     "model",
@@ -124,9 +124,9 @@ def write_model(name: str, folder: Path) -> Path:
     """A checkpoint of random weights in a shape; the bundled model lies where it lies."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from memorag_core.beacon import BeaconSettings, save_checkpoint
-    from memorag_core.beacon.layers import attach
-    from memorag_core.models import bundled_path
+    from memorag_core.memory.beacon import BeaconSettings, save_checkpoint
+    from memorag_core.memory.beacon.layers import attach
+    from memorag_core.memory.bundled import bundled_path
 
     if name == "bundled":
         return bundled_path()
@@ -143,12 +143,12 @@ def write_model(name: str, folder: Path) -> Path:
 
 def measure(name: str, folder: Path, tokens: int, ratio: int) -> dict[str, object]:
     """Read so many tokens, as ``memorize`` does; what was planned and what it took."""
-    from memorag_core.beacon import BeaconModel
-    from memorag_core.beacon.host import Host
-    from memorag_core.beacon.parts import Cut, read_parts
-    from memorag_core.beacon.reading import empty_block, read
-    from memorag_core.beacon.windows import Stream
-    from memorag_core.plan import plan_memory
+    from memorag_core.memory.beacon import BeaconModel
+    from memorag_core.memory.beacon.host import Host
+    from memorag_core.memory.beacon.partitions import Cut, read_parts
+    from memorag_core.memory.beacon.prefill import empty_block, read
+    from memorag_core.memory.beacon.schedule import Stream
+    from memorag_core.memory.planning import plan_memory
 
     (planned,) = plan_memory(folder, tokens, device="cpu", ratios=(ratio,)).rows
     model = BeaconModel.from_pretrained(folder, ratio=ratio, device="cpu")

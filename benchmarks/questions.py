@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from memorag_core import BeaconModel, ClueSettings, Document, MemoRAG
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
+from memorag_evaluation.record import circumstances, table, write_record
 
 WORDS = (10, 100, 1_000, 10_000)
 HEADS = ("words", "seconds", "of the shortest", "recall s", "search s", "limited s")

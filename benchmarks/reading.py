@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 from memorag_core import BeaconModel
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.evaluation.speed import Shape, Timing, random_model, reading_floor, time_in_turn
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
+from memorag_evaluation.record import circumstances, table, write_record
+from memorag_evaluation.speed import Shape, Timing, random_model, reading_floor, time_in_turn
 
 HEADS = ("model", "ratio to 1", "tokens", "parts", "tokens/s", "floor tokens/s", "ratio", "median")
 

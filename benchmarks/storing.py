@@ -33,11 +33,11 @@ from typing import Any
 import torch
 
 from memorag_core import BeaconModel, ClueSettings, Document, MemoRAG
-from memorag_core.evaluation.metrics import coverage, token_f1
-from memorag_core.evaluation.record import circumstances, table, write_record
-from memorag_core.evaluation.worlds import AskedWorld, draw_worlds
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 from memorag_core.store import ENCODINGS, Encoding, read_manifest
+from memorag_evaluation.metrics import coverage, token_f1
+from memorag_evaluation.record import circumstances, table, write_record
+from memorag_evaluation.worlds import AskedWorld, draw_worlds
 
 MEGABYTE = 1 << 20
 

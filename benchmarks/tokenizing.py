@@ -21,11 +21,11 @@ from typing import Any
 import bm25s
 import numpy as np
 
-from memorag_core.config import ChunkSettings
-from memorag_core.evaluation.datasets import load_dataset
-from memorag_core.retrieval.sparse import best_first
-from memorag_core.retrieval.tokens import lexical_tokens, sudachi_is_installed
-from memorag_core.text import split_document
+from memorag_core.documents.chunking import split_document
+from memorag_core.retrieval.bm25 import best_first
+from memorag_core.retrieval.tokenization import lexical_tokens, sudachi_is_installed
+from memorag_core.settings import ChunkSettings
+from memorag_evaluation.datasets import load_dataset
 
 Tokenize = Callable[[str], list[str]]
 DEPTH = 10

@@ -31,10 +31,10 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from memorag_core.evaluation.record import circumstances, table, write_record
 from memorag_core.protocols import FloatMatrix
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.vectors import VectorSettings
+from memorag_core.retrieval.vector_settings import VectorSettings
+from memorag_evaluation.record import circumstances, table, write_record
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -10,16 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memorag_core.answer import answer_prompt, number_passages
-    from memorag_core.beacon import BeaconModel
-    from memorag_core.citing import (
-        CitationParser,
-        CitedText,
-        find_citations,
-        without_citations,
-        without_marks,
-    )
-    from memorag_core.config import ChunkSettings, ClueSettings, RetrievalSettings
     from memorag_core.conversation import Conversation, RecalledTurn, Turn
     from memorag_core.corpus import Change, DocumentRow, Reading
     from memorag_core.errors import (
@@ -32,12 +22,21 @@ if TYPE_CHECKING:
         StoreError,
         UnsupportedModelError,
     )
-    from memorag_core.gist import GistModel, local_condenser
-    from memorag_core.hosted import HostedModel
-    from memorag_core.longcontext import LongContextModel
-    from memorag_core.metadata import thawed
-    from memorag_core.pipeline import MemoRAG
-    from memorag_core.plan import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
+    from memorag_core.generation.answer import answer_prompt, number_passages
+    from memorag_core.generation.citations import (
+        CitationParser,
+        CitedText,
+        find_citations,
+        without_citations,
+        without_marks,
+    )
+    from memorag_core.generation.explanation import Explanation
+    from memorag_core.memorag import MemoRAG
+    from memorag_core.memory.beacon import BeaconModel
+    from memorag_core.memory.gist import GistModel, local_condenser
+    from memorag_core.memory.hosted import HostedModel
+    from memorag_core.memory.longcontext import LongContextModel
+    from memorag_core.memory.planning import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
     from memorag_core.protocols import (
         AsyncSearcher,
         DocumentMemoryModel,
@@ -52,7 +51,18 @@ if TYPE_CHECKING:
         TextEncoder,
         Watch,
     )
-    from memorag_core.records import (
+    from memorag_core.retrieval import (
+        EvidenceIndex,
+        FanOut,
+        VectorSettings,
+        cross_encoder,
+        find_entities,
+        flag_embedder,
+        flag_reranker,
+        sentence_transformer,
+    )
+    from memorag_core.settings import ChunkSettings, ClueSettings, RetrievalSettings
+    from memorag_core.types import (
         CLUE_KINDS,
         Answer,
         Ask,
@@ -73,17 +83,7 @@ if TYPE_CHECKING:
         Span,
         Unfounded,
     )
-    from memorag_core.report import Explanation
-    from memorag_core.retrieval import (
-        EvidenceIndex,
-        FanOut,
-        VectorSettings,
-        cross_encoder,
-        find_entities,
-        flag_embedder,
-        flag_reranker,
-        sentence_transformer,
-    )
+    from memorag_core.types.metadata import thawed
 
 __version__ = "0.1.0"
 
@@ -166,10 +166,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "answer": ("answer_prompt", "number_passages"),
-    "beacon": ("BeaconModel",),
-    "citing": ("CitationParser", "CitedText", "find_citations", "without_citations", "without_marks"),
-    "config": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
+    "generation.answer": ("answer_prompt", "number_passages"),
+    "memory.beacon": ("BeaconModel",),
+    "generation.citations": (
+        "CitationParser",
+        "CitedText",
+        "find_citations",
+        "without_citations",
+        "without_marks",
+    ),
+    "settings": ("ChunkSettings", "ClueSettings", "RetrievalSettings"),
     "conversation": ("Conversation", "RecalledTurn", "Turn"),
     "corpus": ("Change", "DocumentRow", "Reading"),
     "errors": (
@@ -182,12 +188,12 @@ _HOMES = {
         "StoreError",
         "UnsupportedModelError",
     ),
-    "gist": ("GistModel", "local_condenser"),
-    "hosted": ("HostedModel",),
-    "longcontext": ("LongContextModel",),
-    "metadata": ("thawed",),
-    "pipeline": ("MemoRAG",),
-    "plan": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
+    "memory.gist": ("GistModel", "local_condenser"),
+    "memory.hosted": ("HostedModel",),
+    "memory.longcontext": ("LongContextModel",),
+    "types.metadata": ("thawed",),
+    "memorag": ("MemoRAG",),
+    "memory.planning": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
     "protocols": (
         "AsyncSearcher",
         "DocumentMemoryModel",
@@ -202,7 +208,7 @@ _HOMES = {
         "TextEncoder",
         "Watch",
     ),
-    "records": (
+    "types": (
         "CLUE_KINDS",
         "Answer",
         "Ask",
@@ -223,7 +229,7 @@ _HOMES = {
         "Span",
         "Unfounded",
     ),
-    "report": ("Explanation",),
+    "generation.explanation": ("Explanation",),
     "retrieval": (
         "EvidenceIndex",
         "FanOut",

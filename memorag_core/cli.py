@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core import Answer, Document, InputError, MemoRAG, MemoRAGError, __version__
-from memorag_core.disk import taken
-from memorag_core.report import Explanation, format_report
+from memorag_core.generation.explanation import Explanation, format_report
+from memorag_core.system.disk import taken
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,8 +143,8 @@ def _add_attach(commands: Any) -> None:
 
 
 def _attach(options: argparse.Namespace) -> None:
-    from memorag_core.beacon import BeaconSettings  # here, for it loads torch and transformers
-    from memorag_core.beacon.attaching import attach_fresh
+    from memorag_core.memory.beacon import BeaconSettings  # here, for it loads torch and transformers
+    from memorag_core.memory.beacon.initialize import attach_fresh
 
     settings = BeaconSettings(
         window=options.window, ratios=tuple(options.ratios), params=tuple(options.param)
@@ -185,7 +185,10 @@ def _compact(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from memorag_core.plan import count_tokens, plan_memory  # here, for it loads torch and transformers
+    from memorag_core.memory.planning import (  # here, for it loads torch and transformers
+        count_tokens,
+        plan_memory,
+    )
 
     tokens = options.tokens
     if options.file is not None:

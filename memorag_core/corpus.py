@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, Literal, TypeAlias
 
-from memorag_core.config import ChunkSettings, ClueSettings
+from memorag_core.clues.request_batching import Gathering
+from memorag_core.documents.chunking import as_documents, split_documents
+from memorag_core.documents.language import detect_language
+from memorag_core.documents.splitter import check_splitter
 from memorag_core.errors import InputError, NothingMemorizedError
-from memorag_core.gathering import Gathering
-from memorag_core.grounding import Passages
-from memorag_core.language import detect_language
-from memorag_core.locking import cached_property
-from memorag_core.metadata import same
+from memorag_core.memory.grounding import Passages
 from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
-from memorag_core.records import Chunk, Document, Recall, has_id
 from memorag_core.retrieval import EvidenceIndex, IndexMaker, text_encoder
-from memorag_core.splitting import check_splitter
-from memorag_core.text import as_documents, split_documents
+from memorag_core.settings import ChunkSettings, ClueSettings
+from memorag_core.system.locking import cached_property
+from memorag_core.types import Chunk, Document, Recall, has_id
+from memorag_core.types.metadata import same
 
 Order: TypeAlias = Literal["given", "changing_last"]
 """How documents stand in a corpus: as they were added, or those that were updated most often at the end."""
@@ -383,10 +383,10 @@ def _known(documents: Sequence[Document], ids: str | Collection[str]) -> set[str
 
 def _check_room(model: MemoryModel, documents: Sequence[Document], memory: Any) -> None:
     """Refuse what this machine has no room for; of models that run elsewhere nothing is known."""
-    if "memorag_core.local" in sys.modules:  # else no model of ours is loaded, nor need torch be
-        from memorag_core.beacon import BeaconModel
-        from memorag_core.longcontext import LongContextModel
-        from memorag_core.plan import check_documents
+    if "memorag_core.memory.local_model" in sys.modules:  # else no model of ours is loaded, nor need torch be
+        from memorag_core.memory.beacon import BeaconModel
+        from memorag_core.memory.longcontext import LongContextModel
+        from memorag_core.memory.planning import check_documents
 
         if isinstance(model, BeaconModel | LongContextModel):
             check_documents(model, documents, memory)

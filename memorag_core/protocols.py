@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.records import Ask, Document, FoundPassage, Recollection
+from memorag_core.types import Ask, Document, FoundPassage, Recollection
 
 Generate: TypeAlias = Callable[[str], str]
 """The user's own LLM: a prompt in, its text out."""
@@ -84,7 +84,7 @@ class MemoryModel(Protocol):
             memory: what was read.
             language: of the requests, such as "en" or "zh"; None leaves it to the model.
             max_new_tokens: the longest reply of a part; None for the usual one.
-            passages: ``memorag_core.grounding.Passages`` of the corpus. A model that decodes token by token
+            passages: ``memorag_core.memory.grounding.Passages`` of the corpus. A model that decodes token by token
                 holds replies of kind "span" to them; others leave them alone.
             watch: who hears replies as they come, and may end them; a model that cannot tell leaves it alone.
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from memorag_core import Document, MemoRAG, sentence_transformer
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 from tests.core.doubles import SentenceModel
 from tests.langchain.completions import CompletionsServer, running
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 
 nbformat = pytest.importorskip("nbformat")
 

@@ -27,12 +27,12 @@ from memorag_core.conversation.referring import (
     THAT,
     THINGS,
 )
+from memorag_core.documents.language import detect_language
+from memorag_core.documents.words import APOSTROPHES, INVISIBLE, LETTERS, folded
 from memorag_core.errors import InputError, MemoRAGError
-from memorag_core.language import detect_language
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.prompts.quoting import quoted
-from memorag_core.retrieval.tokens import STOP_WORDS
-from memorag_core.words import APOSTROPHES, INVISIBLE, LETTERS, folded
+from memorag_core.retrieval.tokenization import STOP_WORDS
 
 Said: TypeAlias = tuple[str, str]
 """One turn: its role ("user", "assistant", ...) and its text."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import regex
 
 from memorag_core.conversation.followup import folded_names, names_in, unspaced
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.tokenization import lexical_tokens
 
 Vectors: TypeAlias = npt.NDArray[np.floating[Any]]
 Encode: TypeAlias = Callable[[Sequence[str]], Vectors]

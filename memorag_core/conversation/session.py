@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from memorag_core.config import check_whole
 from memorag_core.conversation.followup import (
     MOST_NAMES,
     Said,
@@ -36,10 +35,11 @@ from memorag_core.conversation.followup import (
 from memorag_core.conversation.newest import FoundTurn, Vectors, newest_first
 from memorag_core.conversation.turns import History, Turn, Turns, as_turn, check_text, document_of, placed
 from memorag_core.errors import InputError, NothingMemorizedError
-from memorag_core.pipeline import MemoRAG
+from memorag_core.memorag import MemoRAG
 from memorag_core.protocols import Embedder, Generate
-from memorag_core.records import Document, Evidence, Recall
-from memorag_core.retrieval.encoding import unit_rows
+from memorag_core.retrieval.encoders.encode import unit_rows
+from memorag_core.settings import check_whole
+from memorag_core.types import Document, Evidence, Recall
 
 AsyncGenerate: TypeAlias = Callable[[str], Awaitable[str]]
 """The user's own LLM as one that is awaited: a prompt in, its text out."""

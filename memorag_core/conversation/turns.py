@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from memorag_core.conversation.followup import Said, folded_names
 from memorag_core.errors import InputError
-from memorag_core.metadata import FrozenDict, json_frozen
-from memorag_core.records import Document
+from memorag_core.types import Document
+from memorag_core.types.metadata import FrozenDict, json_frozen
 
 KEYS = ("role", "session", "time")
 """What a turn has in the metadata of its document, beside its own metadata."""

@@ -20,9 +20,9 @@ from importlib import resources
 from typing import Any, cast
 
 from memorag_core.errors import InputError
-from memorag_core.metadata import FrozenDict
 from memorag_core.prompts.quoting import fenced, headings, quoted
-from memorag_core.records import CLUE_KINDS, ClueKind
+from memorag_core.types import CLUE_KINDS, ClueKind
+from memorag_core.types.metadata import FrozenDict
 
 GENERAL = "xx"
 """The name of the set for languages without their own: it asks in English and wants the text's language."""

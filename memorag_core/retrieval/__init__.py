@@ -18,17 +18,17 @@ and asked by ``searching``; what it found is chosen from alike.
 corpus says of a clue.
 """
 
-from memorag_core.retrieval.embedders import as_embedder, text_encoder
+from memorag_core.retrieval.encoders.embedders import as_embedder, text_encoder
+from memorag_core.retrieval.encoders.flag import flag_embedder, flag_reranker
+from memorag_core.retrieval.encoders.sentence import cross_encoder, sentence_transformer
 from memorag_core.retrieval.entities import EntityFinder, find_entities
-from memorag_core.retrieval.fanout import FanOut
-from memorag_core.retrieval.flag import flag_embedder, flag_reranker
+from memorag_core.retrieval.external.fan_out import FanOut
+from memorag_core.retrieval.external.searchers import as_searcher
 from memorag_core.retrieval.index import EvidenceIndex
-from memorag_core.retrieval.making import IndexMaker
+from memorag_core.retrieval.index_builder import IndexMaker
 from memorag_core.retrieval.rerank import as_reranker, rerank
-from memorag_core.retrieval.searchers import as_searcher
-from memorag_core.retrieval.sentence import cross_encoder, sentence_transformer
-from memorag_core.retrieval.tokens import Tokenization
-from memorag_core.retrieval.vectors import VectorSettings
+from memorag_core.retrieval.tokenization import Tokenization
+from memorag_core.retrieval.vector_settings import VectorSettings
 
 __all__ = [
     "EntityFinder",

@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.protocols import Embedder, FloatMatrix
-from memorag_core.records import Chunk
-from memorag_core.retrieval.encoding import check_embedder, encode_chunks, unit_rows
-from memorag_core.retrieval.neighbours import (
+from memorag_core.retrieval.encoders.encode import check_embedder, encode_chunks, unit_rows
+from memorag_core.retrieval.nearest_neighbours import (
     REMEDY,
     Rows,
     Structure,
@@ -32,8 +31,9 @@ from memorag_core.retrieval.neighbours import (
     import_faiss,
     nearest_rows,
 )
-from memorag_core.retrieval.packing import sha256_of, stored_places, stored_vectors
-from memorag_core.retrieval.vectors import DENSE_BACKENDS, DenseBackend, VectorSettings
+from memorag_core.retrieval.stored_arrays import sha256_of, stored_places, stored_vectors
+from memorag_core.retrieval.vector_settings import DENSE_BACKENDS, DenseBackend, VectorSettings
+from memorag_core.types import Chunk
 
 __all__ = ["DenseBackend", "DenseIndex"]
 

@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 import regex
 
-from memorag_core.retrieval.tokens import lexical_tokens
-from memorag_core.words import APOSTROPHES, LETTERS, folded, shown
+from memorag_core.documents.words import APOSTROPHES, LETTERS, folded, shown
+from memorag_core.retrieval.tokenization import lexical_tokens
 
 EntityFinder: TypeAlias = Callable[[str], Sequence[str]]
 """Gives the entities of one chunk's text, in any spelling: ``find_entities``, or a user's own, such as one

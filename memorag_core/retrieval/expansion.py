@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum, isfinite
 
-from memorag_core.config import FusionMethod
 from memorag_core.errors import InputError
 from memorag_core.retrieval.fusion import RankedList, fuse
 from memorag_core.retrieval.graph import DAMPING, EntityGraph
+from memorag_core.settings import FusionMethod
 
 ANCHORS = 2
 """Chunks that a walk starts from. More of them are more often beside the point: of 2, 3 and 4, two did best

@@ -17,9 +17,9 @@ from itertools import chain
 from math import fsum, isfinite
 from typing import Literal
 
-from memorag_core.config import FusionMethod
 from memorag_core.errors import InputError
-from memorag_core.records import ClueKind, Hit
+from memorag_core.settings import FusionMethod
+from memorag_core.types import ClueKind, Hit
 
 
 @dataclass(frozen=True, slots=True)

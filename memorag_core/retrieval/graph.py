@@ -20,11 +20,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from memorag_core.documents.words import RULE
 from memorag_core.errors import InputError, MissingExtraError, StoreError
-from memorag_core.packed import whole_number
-from memorag_core.records import Chunk
 from memorag_core.retrieval.entities import EntityFinder, entity_key, find_entities
-from memorag_core.words import RULE
+from memorag_core.types import Chunk
+from memorag_core.types.packed import whole_number
 
 Anchors: TypeAlias = Sequence[tuple[int, float]]
 """Pairs (chunk ordinal, weight above 0): where a walk starts, and how often there."""

@@ -11,26 +11,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from memorag_core.config import RetrievalSettings
 from memorag_core.errors import InputError
 from memorag_core.protocols import CountTokens, FloatMatrix, Reranker, TokenWeights
-from memorag_core.records import Chunk, Clue, Evidence
-from memorag_core.retrieval.choosing import choose, search_depth
+from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseBackend, DenseIndex
-from memorag_core.retrieval.embedders import as_embedder
-from memorag_core.retrieval.encoding import encode_chunks, matched
+from memorag_core.retrieval.encoders.embedders import as_embedder
+from memorag_core.retrieval.encoders.encode import encode_chunks, matched
+from memorag_core.retrieval.encoders.joint import as_lexical_encoder, encode_both
 from memorag_core.retrieval.entities import EntityFinder
 from memorag_core.retrieval.expansion import expansions
+from memorag_core.retrieval.filtering import Places, renumbered, search_selected
 from memorag_core.retrieval.fusion import RankedList
 from memorag_core.retrieval.graph import EntityGraph
-from memorag_core.retrieval.joint import as_lexical_encoder, encode_both
-from memorag_core.retrieval.lexical import LexicalIndex
+from memorag_core.retrieval.learned_sparse import LexicalIndex
 from memorag_core.retrieval.queries import plans_of
-from memorag_core.retrieval.selecting import Places, renumbered, search_selected
-from memorag_core.retrieval.sparse import BM25Index
+from memorag_core.retrieval.ranking import choose, search_depth
 from memorag_core.retrieval.support import lexical_support
-from memorag_core.retrieval.tokens import Tokenization
-from memorag_core.retrieval.vectors import VectorSettings
+from memorag_core.retrieval.tokenization import Tokenization
+from memorag_core.retrieval.vector_settings import VectorSettings
+from memorag_core.settings import RetrievalSettings
+from memorag_core.types import Chunk, Clue, Evidence
 
 Ranker: TypeAlias = BM25Index | DenseIndex | LexicalIndex
 """What ranks chunks for a text."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from math import exp, isnan
 from typing import Literal
 
-from memorag_core.config import RetrievalSettings
 from memorag_core.errors import InputError
-from memorag_core.records import Clue, ClueKind
+from memorag_core.settings import RetrievalSettings
+from memorag_core.types import Clue, ClueKind
 
 WITH_QUESTION = "+question"
 """Follows the retriever's name in a Hit whose query was the question and the clue."""

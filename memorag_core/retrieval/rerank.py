@@ -15,9 +15,9 @@ from os import PathLike
 
 from memorag_core.errors import InputError
 from memorag_core.protocols import Reranker
-from memorag_core.records import Chunk, Evidence, Hit
-from memorag_core.retrieval.flag import flag_reranker, is_flag_embedder, is_flag_reranker
-from memorag_core.retrieval.sentence import cross_encoder, is_cross_encoder
+from memorag_core.retrieval.encoders.flag import flag_reranker, is_flag_embedder, is_flag_reranker
+from memorag_core.retrieval.encoders.sentence import cross_encoder, is_cross_encoder
+from memorag_core.types import Chunk, Evidence, Hit
 
 RERANKER = "reranker"
 """The retriever's name in the Hit that a re-ranker leaves."""

@@ -16,9 +16,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.records import Chunk
-from memorag_core.retrieval.sparse import BM25Index
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.bm25 import BM25Index
+from memorag_core.retrieval.tokenization import lexical_tokens
+from memorag_core.types import Chunk
 
 Weights: TypeAlias = npt.NDArray[np.float64]
 

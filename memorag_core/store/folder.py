@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from memorag_core.disk import lock_file, make_folder, sync_folder
 from memorag_core.errors import InputError, StoreError
 from memorag_core.store.layout import (
     FILE_NAME,
@@ -31,6 +30,7 @@ from memorag_core.store.layout import (
     StoredFile,
 )
 from memorag_core.store.manifest import expect_known, parse_manifest
+from memorag_core.system.disk import lock_file, make_folder, sync_folder
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from memorag_core.protocols import FloatMatrix
-from memorag_core.records import Chunk, Document
+from memorag_core.types import Chunk, Document
 
 FORMAT = "memorag-store"
 FORMAT_VERSION = 1

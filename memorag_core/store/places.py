@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from memorag_core.disk import taken
 from memorag_core.errors import InputError
 from memorag_core.store.folder import LocalFolder
 from memorag_core.store.layout import Manifest, Part, StoredFile
+from memorag_core.system.disk import taken
 
 _SHORTENED = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]")
 

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from memorag_core.disk import taken
 from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.store.folder import LocalFolder, digest_file, saved_by_another
 from memorag_core.store.layout import (
@@ -39,6 +38,7 @@ from memorag_core.store.layout import (
     StoredFile,
 )
 from memorag_core.store.manifest import expect_known, is_foreign, parse_manifest
+from memorag_core.system.disk import taken
 
 STALE_SECONDS = 86400.0
 """Age at which a download that nobody finished is removed."""

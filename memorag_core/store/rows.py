@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memorag_core.errors import StoreError
-from memorag_core.metadata import frozen
-from memorag_core.records import Chunk, Document
 from memorag_core.store.jsontext import encode, to_json, typed
 from memorag_core.store.layout import REMEDY
+from memorag_core.types import Chunk, Document
+from memorag_core.types.metadata import frozen
 
 
 def document_rows(documents: Sequence[Document]) -> list[bytes]:

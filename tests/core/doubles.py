@@ -170,8 +170,8 @@ def write_beacon_checkpoint(folder: Path, *, seed: int = 0) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from memorag_core.beacon import BeaconSettings, save_checkpoint
-    from memorag_core.beacon.layers import attach
+    from memorag_core.memory.beacon import BeaconSettings, save_checkpoint
+    from memorag_core.memory.beacon.layers import attach
 
     vocabulary = {sign: number for number, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

@@ -22,7 +22,7 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from openai import OpenAI
 from pydantic import SecretStr
 
-from memorag_core.llm import Usage
+from memorag_core.memory.llm import Usage
 
 Trouble: TypeAlias = Literal["ok", "busy", "broken", "slow", "cut", "garbled", "refused"]
 """What becomes of a request: 429 with Retry-After, 500, an answer after the client's patience, a connection

@@ -147,7 +147,7 @@ def sources(*folders: str) -> tuple[Source, ...]:
 
 
 def part(module: str) -> str:
-    """The part of the core that a module belongs to: `beacon` of memorag_core.beacon.layers, else empty."""
+    """The part of the core that a module belongs to: `beacon` of memorag_core.memory.beacon.layers, else empty."""
     names = module.split(".")
     return names[1] if names[0] == CORE and len(names) > 1 else ""
 
@@ -292,7 +292,7 @@ def test_only_the_command_line_prints() -> None:
     [
         "import memorag_core",
         "from memorag_core import Document, MissingExtraError, ClueSettings, MemoryModel",
-        "import memorag_core.prompts, memorag_core.models",
+        "import memorag_core.prompts, memorag_core.memory.bundled",
     ],
 )
 def test_importing_the_core_and_its_values_loads_nothing_heavy(statement: str) -> None:

@@ -34,7 +34,7 @@ from memorag_core.conversation.followup import (
     with_last_question,
 )
 from memorag_core.conversation.newest import FoundTurn, newest_first
-from memorag_core.evaluation.conversations import FOLLOW_UPS, generate_conversation
+from memorag_evaluation.conversations import FOLLOW_UPS, generate_conversation
 from tests.core.doubles import SentenceMemory, SentenceModel, WordEmbedder, write_beacon_checkpoint
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -26,10 +26,10 @@ from memorag_core import (
     Reading,
 )
 from memorag_core.prompts import PromptSet
-from tests.core.beacon import conftest as beacon
-from tests.core.beacon.test_text import text_model as beacon_text_model
 from tests.core.doubles import SentenceModel, WordEmbedder, asks
-from tests.core.longcontext import conftest as longcontext
+from tests.core.memory.beacon import conftest as beacon
+from tests.core.memory.beacon.test_text import text_model as beacon_text_model
+from tests.core.memory.longcontext import conftest as longcontext
 
 WORDS = (
     "harbour lamp ledger storm wick stair captain whistle kettle reef keeper village oil bed schooner".split()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from memorag_core import BeaconModel, ClueSettings, Document, Evidence, HostedModel, MemoRAG
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),

@@ -28,13 +28,13 @@ from memorag_core import (
     StoreError,
     UnsupportedModelError,
 )
-from memorag_core.longcontext import LongContextModel
+from memorag_core.memory.longcontext import LongContextModel
 from memorag_core.store.jsontext import canonical, digest_of
 from memorag_core.store.layout import MANIFEST
 from tests.core.doubles import SentenceModel, WordEmbedder, write_beacon_checkpoint
-from tests.core.gist.conftest import gist_model, hosted
 from tests.core.hostile import changed
-from tests.core.longcontext.conftest import save_model, text_model
+from tests.core.memory.gist.conftest import gist_model, hosted
+from tests.core.memory.longcontext.conftest import save_model, text_model
 from tests.core.store.conftest import replace_content
 
 SECONDS = 5.0

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from memorag_core import Ask, BeaconModel, ClueSettings, Document, MemoRAG, Recollection
-from memorag_core.asks import LONGEST_QUESTION
-from memorag_core.beacon import asking
-from memorag_core.beacon.host import Host
-from memorag_core.models import bundled_path
-from memorag_core.tokens import Tokens
+from memorag_core.memory.beacon import generate as asking
+from memorag_core.memory.beacon.host import Host
+from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.requests import LONGEST_QUESTION
+from memorag_core.memory.tokenizer import Tokens
 
 PEOPLE = [
     Document(f"{name} keeps the key number {number}.", name) for number, name in enumerate(("Maud", "Ivo"))
@@ -119,7 +119,7 @@ def test_parts_that_are_not_asked_any_more_are_not_read(
     text = "The miller of Hollowmere grinds oats for the whole valley. " * 700
     memory = model.memorize(text)
     assert memory.parts > 3
-    monkeypatch.setattr("memorag_core.local.ASKED_ROWS", 1)
+    monkeypatch.setattr("memorag_core.memory.local_model.ASKED_ROWS", 1)
     steps = Steps(monkeypatch, 2)
     (said,) = model.recollect([Ask("Who grinds oats?", "span")], memory, watch=steps)
     assert len(steps.runs) == 2

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from memorag_core import BeaconModel, Document, MemoRAG
-from memorag_core.models import bundled_path
-from memorag_core.training.worlds import generate_world
+from memorag_core.memory.bundled import bundled_path
+from memorag_training.worlds import generate_world
 from tests.core.doubles import asks
 
 DOCUMENTS, MEMORIES = 40, 4

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 from memorag_core.prompts import GENERAL, PromptSet, load_prompts
-from memorag_core.records import CLUE_KINDS, ClueKind
+from memorag_core.types import CLUE_KINDS, ClueKind
 
 SHIPPED = ("en", "zh", GENERAL)
 RAW: dict[str, Any] = {

@@ -21,10 +21,10 @@ from memorag_core import (
     flag_embedder,
     flag_reranker,
 )
-from memorag_core.retrieval.tokens import sudachi_is_installed
+from memorag_core.retrieval.tokenization import sudachi_is_installed
 from memorag_core.store import load_store, save_store
 from tests.core.doubles import SentenceModel
-from tests.core.retrieval.tiny_encoders import write_encoder, write_reranker
+from tests.core.retrieval.encoders.tiny_encoders import write_encoder, write_reranker
 from tests.core.retrieval.weighing import BothAtOnce
 
 TOWN = Document(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 
 PAGE = Path(__file__).parents[2] / "docs" / "langchain.md"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from memorag_core.models import bundled_path
-from tests.core.longcontext.conftest import save_model
+from memorag_core.memory.bundled import bundled_path
+from tests.core.memory.longcontext.conftest import save_model
 from tests.langchain.completions import CompletionsServer, running
 
 server = pytest.fixture(running)

@@ -20,8 +20,8 @@ from langchain_memorag.answering import answer_chain
 from langchain_memorag.local_chat import LocalChatModel, local_chat_model
 from langchain_memorag.retriever import MemoRAGRetriever
 from memorag_core import BeaconModel, CheckpointError, InputError, MemoRAG
-from memorag_core.models import bundled_path
-from tests.core.longcontext.conftest import save_model, text_model
+from memorag_core.memory.bundled import bundled_path
+from tests.core.memory.longcontext.conftest import save_model, text_model
 from tests.langchain.conftest import QUESTION
 
 CHATML = (

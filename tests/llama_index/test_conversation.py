@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from llama_index_memorag.conversation import MemoRAGConversationRetriever, MemoRAGMemoryBlock
 from llama_index_memorag.retriever import MemoRAGRetriever
 from memorag_core import Conversation, Document, InputError, MemoRAG
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 from tests.core.doubles import SentenceModel
 from tests.core.test_conversation import SAID, GatedModel, ReadingModel
 

@@ -13,7 +13,7 @@ from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # no __all__
 from llama_index.core.llms import MockLLM
 
-from memorag_core.models import bundled_path
+from memorag_core.memory.bundled import bundled_path
 from tests.llama_index.conftest import DOCUMENTS, QUESTION
 from tests.llama_index.doubles import ScriptedLLM, WordEmbedding
 

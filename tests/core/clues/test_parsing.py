@@ -12,9 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.clues.parsing import DROP_REASONS, DropReason, comparable, parse_clues, read_clues
+from memorag_core.clues.parsing.clue_parser import (
+    DROP_REASONS,
+    DropReason,
+    comparable,
+    parse_clues,
+    read_clues,
+)
 from memorag_core.prompts import load_prompts
-from memorag_core.records import CLUE_KINDS, ClueKind
+from memorag_core.types import CLUE_KINDS, ClueKind
 
 SPANS = {
     "a plain line": (

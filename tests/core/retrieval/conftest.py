@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from memorag_core.records import Chunk
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.tokenization import lexical_tokens
+from memorag_core.types import Chunk
 
 
 class HashedWords:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from memorag_core.errors import InputError
 from memorag_core.protocols import FloatMatrix
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.encoding import matched
+from memorag_core.retrieval.encoders.encode import matched
 from memorag_core.retrieval.index import EvidenceIndex
-from memorag_core.retrieval.vectors import VectorSettings
+from memorag_core.retrieval.vector_settings import VectorSettings
 from tests.core.retrieval.clustered import Numbered, clustered, exact, numbers
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora
 

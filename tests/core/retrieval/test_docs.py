@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.retrieval.tiny_encoders import write_encoder, write_reranker
+from tests.core.retrieval.encoders.tiny_encoders import write_encoder, write_reranker
 
 PAGE = Path(__file__).parents[3] / "docs" / "retrieval.md"
 

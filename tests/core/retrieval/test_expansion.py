@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
-from memorag_core.records import Chunk
+from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.expansion import expansions
 from memorag_core.retrieval.fusion import RankedList, fuse
 from memorag_core.retrieval.graph import EntityGraph
-from memorag_core.retrieval.sparse import BM25Index
+from memorag_core.types import Chunk
 from tests.core.retrieval.conftest import chunks_of, corpora, sentences
 
 HOPS = (

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
-from memorag_core.records import Hit
 from memorag_core.retrieval.fusion import Fused, RankedList, fuse
+from memorag_core.types import Hit
 
 SIZE = 8
 

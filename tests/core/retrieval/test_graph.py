@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError, StoreError
-from memorag_core.records import Chunk
 from memorag_core.retrieval.entities import find_entities
 from memorag_core.retrieval.graph import EntityGraph
+from memorag_core.types import Chunk
 from tests.core.retrieval.conftest import chunks_of, corpora
 
 ROOT = Path(__file__).parents[3]
@@ -218,7 +218,7 @@ def test_entities_of_a_finder_are_brought_to_one_spelling() -> None:
 
 def test_another_process_ranks_alike() -> None:
     program = """
-from memorag_core.records import Chunk
+from memorag_core.types import Chunk
 from memorag_core.retrieval.graph import EntityGraph
 texts = ["Ann Bo met Cy Di.", "Cy Di saw Ed Fo.", "Ed Fo knew Ann Bo.", "Gi Ha saw Ann Bo."]
 graph = EntityGraph.build([Chunk(str(i), text, str(i), 0, len(text)) for i, text in enumerate(texts)])
@@ -305,7 +305,7 @@ def test_a_kept_graph_that_does_not_fit_is_refused(damage: str) -> None:
 def test_without_scipy_the_error_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['scipy'] = None\n"
-        "from memorag_core.records import Chunk\n"
+        "from memorag_core.types import Chunk\n"
         "from memorag_core.retrieval.graph import EntityGraph\n"
         "EntityGraph.build([Chunk('0', 'a', '0', 0, 1)])\n"
     )

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.config import Expansion, FusionMethod, RetrievalSettings
 from memorag_core.errors import InputError
-from memorag_core.records import CLUE_KINDS, Clue, Evidence, Hit
 from memorag_core.retrieval import EvidenceIndex, find_entities
+from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.lexical import LexicalIndex
-from memorag_core.retrieval.shaping import NEIGHBOUR
-from memorag_core.retrieval.sparse import BM25Index
-from memorag_core.retrieval.tokens import sudachi_is_installed
+from memorag_core.retrieval.learned_sparse import LexicalIndex
+from memorag_core.retrieval.result_shape import NEIGHBOUR
+from memorag_core.retrieval.tokenization import sudachi_is_installed
+from memorag_core.settings import Expansion, FusionMethod, RetrievalSettings
+from memorag_core.types import CLUE_KINDS, Clue, Evidence, Hit
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences
 from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
-from memorag_core.records import Evidence, Hit
 from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.rerank import RERANKER, as_reranker, rerank, rerank_found
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.tokenization import lexical_tokens
+from memorag_core.types import Evidence, Hit
 from tests.core.retrieval.conftest import chunks_of, corpora
 
 

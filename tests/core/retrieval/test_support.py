@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.records import Chunk
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.support import lexical_support
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.tokenization import lexical_tokens
+from memorag_core.types import Chunk
 from tests.core.retrieval.conftest import chunks_of, corpora, sentences
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from memorag_core.protocols import TokenWeights
-from memorag_core.retrieval.flag import Encoded
-from memorag_core.retrieval.tokens import lexical_tokens
+from memorag_core.retrieval.encoders.flag import Encoded
+from memorag_core.retrieval.tokenization import lexical_tokens
 from tests.core.retrieval.conftest import HashedWords
 
 

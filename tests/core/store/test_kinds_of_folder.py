@@ -12,18 +12,18 @@ import fsspec
 import pytest
 
 from memorag_core import BeaconModel, MemoRAG, StoreError
-from memorag_core.beacon import BeaconSettings, save_checkpoint
-from memorag_core.beacon.attaching import attach_fresh
-from memorag_core.evaluation.keeping import KeptEmbedder
-from memorag_core.evaluation.record import write_record
-from memorag_core.gist.journal import Journal
-from memorag_core.models import bundled_path
+from memorag_core.memory.beacon import BeaconSettings, save_checkpoint
+from memorag_core.memory.beacon.initialize import attach_fresh
+from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.gist.journal import Journal
 from memorag_core.store import Writer, compact, load_store, save_store
 from memorag_core.store.places import place_of
-from memorag_core.training.trainer import _save, _State
-from tests.core.beacon.conftest import ASK_PROMPTS, beacon_model, small_tokenizer, write_checkpoint
+from memorag_evaluation.keeping import KeptEmbedder
+from memorag_evaluation.record import write_record
+from memorag_training.trainer import _save, _State
 from tests.core.doubles import SentenceModel, WordEmbedder
-from tests.core.longcontext.conftest import save_model
+from tests.core.memory.beacon.conftest import ASK_PROMPTS, beacon_model, small_tokenizer, write_checkpoint
+from tests.core.memory.longcontext.conftest import save_model
 from tests.core.store.conftest import MODEL, corpus, rewrite_manifest
 
 ADDRESS = "memory://shelf/kinds"

@@ -12,7 +12,7 @@ from memorag_core import Document, InputError, MemoRAG, StoreError
 from memorag_core.store import StoreReader, Writer, compact, load_store, read_manifest, save_store
 from tests.core.doubles import SentenceModel
 from tests.core.store.conftest import MODEL, corpus, same
-from tests.core.test_disk import NO_PLACES, synced
+from tests.core.system.test_disk import NO_PLACES, synced
 
 
 def rag(text: str, name: str) -> MemoRAG:

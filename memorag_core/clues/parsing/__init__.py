@@ -1,0 +1,1 @@
+"""Parsing: what a model wrote, in any form and language, into clues and dropped lines, each with its reason."""

@@ -1,0 +1,1 @@
+"""Generation: evidence and question into the answer, its citations, and the report of what happened."""

@@ -1,0 +1,164 @@
+"""The memory as a value: keys and values of slots and of the unfinished window, and the room it grows in.
+
+In: tensors that reading wrote. Out: ``BeaconMemory``, which never changes. Knows no model.
+
+A slot keeps its position for ever, so its key is stored rotated for it; entries of the unfinished window are
+rotated for theirs. A memory's slots are a view of an allocation with room behind them. Whoever continues the
+memory claims that room, writes behind the last slot, and gets a longer view of the same allocation; only one
+can have it, a second continuation of the same memory copies the slots first.
+
+Shape letters: L layers, B rows (parts), H kv heads, M slots, T entries, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from memorag_core.errors import InputError
+from memorag_core.memory.beacon.rotary import Rotary
+from memorag_core.memory.beacon.schedule import Stream
+from memorag_core.memory.kv_cache import KeyValues as KeyValues
+from memorag_core.memory.kv_cache import Room as Room
+from memorag_core.memory.tokenized_text import ReadText
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows that were read in step: their slots, their unfinished window, and the place of their streams.
+
+    Attributes:
+        stream: where all rows stand.
+        slots: M entries, keys rotated for positions 0 to M - 1.
+        tail: the entries of the unfinished window in stream order, keys rotated for positions from M on.
+        room: where ``slots`` lies and may grow; None when it lies alone.
+    """
+
+    stream: Stream
+    slots: KeyValues
+    tail: KeyValues
+    room: Room | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows, B."""
+        return self.slots.rows
+
+    def of_rows(self, start: int, stop: int) -> Block:
+        """A view of some rows."""
+        return Block(self.stream, self.slots.of_rows(start, stop), self.tail.of_rows(start, stop))
+
+    def on(self, device: str | torch.device) -> Block:
+        """The same rows on a device; themselves where they lie there, else without room to grow."""
+        slots, tail = self.slots.on(device), self.tail.on(device)
+        if slots.keys is self.slots.keys and tail.keys is self.tail.keys:
+            return self
+        return Block(self.stream, slots, tail)
+
+    def closed(self, tokens: int) -> Block:
+        """A view of what the block was when its stream stood at the end of a window, ``tokens`` in."""
+        stream = Stream(self.stream.window, self.stream.ratio, tokens)
+        return Block(stream, self.slots.span(0, stream.slots), self.tail.span(0, 0))
+
+    def unrotated(self, rotary: Rotary) -> Block:
+        """A copy with keys as they were before rotary positions."""
+        device = self.slots.keys.device
+        slots = torch.arange(self.slots.length, device=device)
+        tail = self.slots.length + torch.arange(self.tail.length, device=device)
+        return Block(self.stream, self.slots.moved(rotary, -slots), self.tail.moved(rotary, -tail))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeaconMemory:
+    """What is left after reading: an immutable value, shared freely between threads.
+
+    Attributes:
+        blocks: the rows, in order; all at the same place of their streams, but the last part of a text that
+            was cut, which may have come less far.
+        tokens: raw tokens read; over all parts where a text was cut into parts, else of each row.
+        text: what was read, for a memory of text; None where ``feed`` made or continued it.
+    """
+
+    blocks: tuple[Block, ...]
+    tokens: int
+    text: ReadText | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        streams = [block.stream for block in self.blocks]
+        if not streams or len({*streams[:-1]}) > 1 or streams[-1].tokens > streams[0].tokens:
+            raise InputError(
+                f"The blocks of a memory stand at {streams}; expected one or more, all at the same place but "
+                "the last, which may have come less far."
+            )
+
+    @property
+    def stream(self) -> Stream:
+        """Where the first row's stream stands: window, ratio, filled, since_beacon, slots."""
+        return self.blocks[0].stream
+
+    @property
+    def slots(self) -> int:
+        """Memory slots of the first row, M."""
+        return self.stream.slots
+
+    @property
+    def parts(self) -> int:
+        """Rows that are asked together, B."""
+        return sum(block.rows for block in self.blocks)
+
+    @property
+    def ratio(self) -> int:
+        """Raw tokens for one slot."""
+        return self.stream.ratio
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values."""
+        return sum(block.slots.nbytes + block.tail.nbytes for block in self.blocks)
+
+    def row(self, index: int) -> BeaconMemory:
+        """One row as a memory of its own; shares its bytes.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        place = index
+        for block in self.blocks:
+            if 0 <= place < block.rows:
+                return BeaconMemory((block.of_rows(place, place + 1),), block.stream.tokens)
+            place -= block.rows
+        raise InputError(f"Row {index} was asked for; expected 0 to {self.parts - 1}.")
+
+    @classmethod
+    def stack(cls, memories: Sequence[BeaconMemory]) -> BeaconMemory:
+        """Memories of equally many tokens as the rows of one; shares their bytes.
+
+        Raises:
+            InputError: there are none, or they do not stand at the same place.
+        """
+        if not memories:
+            raise InputError("No memories to stack; expected one or more.")
+        places = {block.stream for memory in memories for block in memory.blocks}
+        if len(places) > 1:
+            raise InputError(
+                f"The memories to stack stand at different places: {sorted(map(str, places))}. Expected "
+                "memories of equally many tokens, of one model and one ratio."
+            )
+        blocks = tuple(block for memory in memories for block in memory.blocks)
+        return cls(blocks, memories[0].stream.tokens)
+
+    def on(self, device: str | torch.device) -> BeaconMemory:
+        """The same memory on a device, such as "cpu" while nobody asks it; itself where it lies there.
+
+        Its model can be asked and continued all the same: it takes one block at a time to where it computes.
+        """
+        blocks = tuple(block.on(device) for block in self.blocks)
+        here = all(moved is block for moved, block in zip(blocks, self.blocks, strict=True))
+        return self if here else replace(self, blocks=blocks)
+
+    def without_room(self) -> BeaconMemory:
+        """The same memory in allocations of exactly its size."""
+        blocks = tuple(replace(block, slots=block.slots.exact(), room=None) for block in self.blocks)
+        return replace(self, blocks=blocks)

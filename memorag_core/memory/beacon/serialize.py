@@ -1,0 +1,196 @@
+"""Memories to tensors and a header, and back; and the identity of the model they belong to.
+
+In: memories, a host model. Out: tensors by name and JSON-able values, for a store; memories again. Knows no
+    files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from memorag_core.errors import InputError, StoreError
+from memorag_core.memory.beacon.cache import BeaconMemory, Block, KeyValues
+from memorag_core.memory.beacon.host import Host
+from memorag_core.memory.beacon.layers import beacon_parameters
+from memorag_core.memory.beacon.partitions import Cut
+from memorag_core.memory.beacon.schedule import Stream
+from memorag_core.memory.beacon.settings import BeaconSettings
+from memorag_core.memory.tokenized_text import ReadText
+from memorag_core.memory.tokenizer import Tokens
+from memorag_core.types.packed import unpacking, whole_number
+
+FORMAT = 1
+
+_SAMPLED = 4096  # numbers of a tensor that go into the identity; two trained models differ in nearly all
+_REMEDY = "Load it with the model and the settings it was made with, or memorize the text again."
+
+
+def identity(
+    model: PreTrainedModel,
+    settings: BeaconSettings,
+    *,
+    ratio: int,
+    tokens: Tokens | None,
+    opening: Sequence[int],
+) -> dict[str, Any]:
+    """What makes two models give the same memories of a text, as JSON-able values."""
+    rope = dict(model.config.rope_parameters)
+    return {
+        "kind": "beacon",
+        "model_type": model.config.model_type,
+        "weights": _digest_weights(model),
+        "tokenizer": _sha256(tokens.fingerprint.encode()) if tokens is not None else None,
+        "window": settings.window,
+        "ratio": ratio,
+        "params": list(settings.params),
+        "rope": {name: rope[name] for name in sorted(rope)},
+        "opening": _sha256(np.asarray(opening, dtype=np.int64).tobytes()),
+    }
+
+
+def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A memory as (tensors by name, JSON-able header).
+
+    The tensors of block N are ``N.slots.keys``, ``N.slots.values``, ``N.tail.keys`` and ``N.tail.values``,
+    each [L, B, H, T, D] and left out where T is 0; beside them ``ids`` and ``marks`` [T] int32, the
+    ``ReadText`` of a memory of text. Slot keys are rotated for positions 0, 1, 2, ..., tail keys for the
+    positions after them.
+
+    For a store the header says which tensors grow at the end of which axis (``grows``: the slots of a block
+    of one row, the rows of others, the text) and which may be stored quantized (``kv``: the slots, which are
+    most of a long text's memory).
+    """
+    tensors: dict[str, Tensor] = {}
+    for number, block in enumerate(memory.blocks):
+        for name, entries in (("slots", block.slots), ("tail", block.tail)):
+            if entries.length:
+                tensors[f"{number}.{name}.keys"] = entries.keys.contiguous()
+                tensors[f"{number}.{name}.values"] = entries.values.contiguous()
+    slots = [name for name in tensors if ".slots." in name]
+    grows = {name: 3 if tensors[name].shape[1] == 1 else 1 for name in slots}
+    table: dict[str, Any] = {"documents": None}
+    if memory.text is not None:
+        read, table = memory.text.pack()
+        tensors |= read
+        grows |= dict.fromkeys(read, 0)
+    header = {
+        "format": FORMAT,
+        "window": memory.stream.window,
+        "ratio": memory.ratio,
+        "tokens": memory.tokens,
+        "blocks": [{"rows": block.rows, "tokens": block.stream.tokens} for block in memory.blocks],
+        "capacity": cut.capacity if cut is not None and memory.text is not None else None,
+        "overlap": cut.overlap if cut is not None and memory.text is not None else None,
+        "grows": grows,
+        "kv": slots,
+        **table,
+    }
+    return tensors, header
+
+
+def unpack(
+    host: Host,
+    cut: Cut | None,
+    *,
+    window: int,
+    head: int,
+    tensors: Mapping[str, Any],
+    header: Mapping[str, Any],
+) -> BeaconMemory:
+    """The inverse of ``pack``, on the host's device; tensors are taken without a copy where they can be.
+
+    Args:
+        host: the model.
+        cut: how it cuts texts.
+        window: raw tokens in a window.
+        head: tokens that stand before the text of every part.
+        tensors: as packed.
+        header: likewise.
+
+    Raises:
+        StoreError: they do not fit the model, or each other.
+    """
+    with unpacking("The header of the memory", _REMEDY):
+        if header["format"] != FORMAT:
+            raise StoreError(
+                f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
+                "with the release that wrote it, or memorize the text again."
+            )
+        start = Stream(whole_number(header["window"], "window"), whole_number(header["ratio"], "ratio"))
+        places = [
+            (whole_number(block["rows"], "rows", 1), start.after(whole_number(block["tokens"], "tokens", 1)))
+            for block in header["blocks"]
+        ]
+        tokens = whole_number(header["tokens"], "tokens", 1)
+        made = None
+        if header["capacity"] is not None:
+            made = Cut(
+                whole_number(header["capacity"], "capacity", 1), whole_number(header["overlap"], "overlap")
+            )
+        told = header["documents"] is not None
+        if not places:
+            raise TypeError("there are no blocks")
+    if start.window != window or (made is not None and made != cut):
+        raise StoreError(
+            f"The memory was made with a window of {start.window} and {made or 'no parts'}; the model has a "
+            f"window of {window} and {cut or 'no parts'}. {_REMEDY}"
+        )
+    blocks = tuple(
+        Block(
+            stream,
+            _unpacked(host, tensors, f"{number}.slots", rows, stream.slots),
+            _unpacked(host, tensors, f"{number}.tail", rows, stream.entries),
+        )
+        for number, (rows, stream) in enumerate(places)
+    )
+    text = None
+    if told:
+        rows_tokens = [stream.tokens - head for rows, stream in places for _ in range(rows)]
+        text = ReadText.unpack(tensors, header, rows_tokens, made, vocabulary=host.vocabulary)
+        tokens = head + len(text)
+    try:
+        return BeaconMemory(blocks, tokens, text)
+    except InputError as error:
+        raise StoreError(f"The blocks of the memory do not fit each other: {error} {_REMEDY}") from error
+
+
+def _unpacked(host: Host, tensors: Mapping[str, Any], name: str, rows: int, length: int) -> KeyValues:
+    empty = host.allocate(rows=rows, length=0)
+    if not length:
+        return empty
+    layers, _, heads, _, size = empty.keys.shape
+    shape = (layers, rows, heads, length, size)
+    pair = []
+    for kind in ("keys", "values"):
+        tensor = tensors.get(f"{name}.{kind}")
+        found = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
+        if not isinstance(tensor, Tensor) or found != shape:
+            raise StoreError(
+                f"The tensor {name}.{kind} of the memory has shape {found}; the model expects {shape}. "
+                f"{_REMEDY}"
+            )
+        pair.append(tensor.to(device=host.device, dtype=host.dtype))
+    return KeyValues(*pair)
+
+
+def _digest_weights(model: PreTrainedModel) -> str:
+    """A hash over names, shapes and evenly spaced numbers of all tensors, the same in any file layout."""
+    digest = hashlib.sha256()
+    tensors: dict[str, Tensor] = {name: parameter.data for name, parameter in beacon_parameters(model)}
+    tensors |= {name: tensor for name, tensor in model.state_dict().items() if ".twin." not in name}
+    for name in sorted(tensors):
+        flat = tensors[name].detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu().numpy()
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

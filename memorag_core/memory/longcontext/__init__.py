@@ -1,0 +1,12 @@
+"""Long-context models as memory: any decoder-only causal language model whose KV cache is the memory.
+
+In: texts or token ids. Out: memories and what is recalled from them. Read in this direction:
+layout (what the layers see) -> host (the model) -> attention -> reading and asking -> parts -> model.
+"""
+
+from __future__ import annotations
+
+from memorag_core.memory.longcontext.memory import LongContextMemory
+from memorag_core.memory.longcontext.model import Feed, LongContextModel
+
+__all__ = ["Feed", "LongContextMemory", "LongContextModel"]

@@ -1,0 +1,174 @@
+"""Causal language models from a folder or a hub name, loaded by transformers.
+
+In: a folder or a name. Out: the model on its device in evaluation mode, and its tokenizer. Knows no memory.
+Weights are read from safetensors only, and no code of a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+)
+
+from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
+from memorag_core.memory.tokenizer import Tokens
+from memorag_core.system.disk import taken
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+MAX_LAYERS = 1024
+"""Many more than any model has."""
+
+_FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # the last three are tokenizers'
+_NAMED = 8  # names that an error lists
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What a folder holds: a model for inference on its device, and its tokenizer if it has one."""
+
+    model: PreTrainedModel
+    tokens: Tokens | None
+
+
+def load_checkpoint(
+    name_or_path: str | os.PathLike[str], *, device: str | torch.device, dtype: str | torch.dtype
+) -> Checkpoint:
+    """Load a causal language model.
+
+    Args:
+        name_or_path: a folder, or a name on the model hub.
+        device: "auto" is cuda, else mps, else cpu.
+        dtype: "auto" is the checkpoint's own on a GPU and float32 on a CPU, which computes fastest in it.
+
+    Raises:
+        CheckpointError: files that are missing, cannot be read or do not fit together.
+        UnsupportedModelError: no causal language model that transformers knows by itself.
+        InputError: a device or dtype that there is not.
+    """
+    place, kind = _device(device), _dtype(dtype)
+    folder = _locate(name_or_path)
+    config = _config(folder)
+    if kind == "auto" and place.type == "cpu":
+        kind = torch.float32
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=kind,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # a damaged file fails anywhere in transformers, in any way
+        raise CheckpointError(
+            f"The model in '{folder}' cannot be loaded: {error} Expected a model with weights "
+            "in safetensors. Get it anew; weights in other formats can be converted with transformers, where "
+            "you trust them: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new)."
+        ) from error
+    model, report = loaded
+    missing, surplus = (report[name] for name in ("missing_keys", "unexpected_keys"))
+    if missing:
+        raise CheckpointError(
+            f"'{folder}' lacks {len(missing)} tensors that its {CONFIG} asks for: {_some(missing)}. Get the "
+            "checkpoint anew, or correct the config."
+        )
+    if any("beacon_" in name for name in surplus):
+        raise UnsupportedModelError(
+            f"'{folder}' holds a beacon memory model ({_some(surplus)}). Load it with BeaconModel."
+        )
+    if surplus:
+        logger.warning("'%s' has %d tensors that are not used: %s", folder, len(surplus), _some(surplus))
+    model.to(place)
+    model.requires_grad_(False)
+    return Checkpoint(cast(PreTrainedModel, model.eval()), Tokens.load(folder))
+
+
+def _locate(name_or_path: str | os.PathLike[str]) -> Path:
+    path = taken(name_or_path, "The model")
+    if path.is_dir():
+        return path
+    name = os.fspath(name_or_path)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        raise CheckpointError(
+            f"There is no folder '{name}', and it is no name on the model hub either (owner/model). Give the "
+            f"folder that holds {CONFIG} and the weights."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FETCHED), ignore_patterns="consolidated*"))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise CheckpointError(
+            f"'{name}' is no folder here, and the model hub did not give it: {error} Check the name and the "
+            "network, or download the model elsewhere and give its folder."
+        ) from error
+
+
+def _config(folder: Path) -> Any:
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"'{folder}' has no {CONFIG}. Expected a model as transformers saves it.")
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # as above
+        if isinstance(error, ValueError) and isinstance(error.__context__, KeyError):  # not in its table
+            raise UnsupportedModelError(
+                f"'{folder}' holds a model that transformers does not know without running code of the "
+                f"checkpoint, which is never done: {error}"
+            ) from error
+        raise CheckpointError(f"'{folder / CONFIG}' cannot be read: {error} Get the file anew.") from error
+    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 1)
+    if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:  # they would be made one by one
+        raise CheckpointError(
+            f"'{folder / CONFIG}' says num_hidden_layers {layers!r:.80}; expected a whole number from 1 to "
+            f"{MAX_LAYERS}. Get the file anew."
+        )
+    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModelError(
+            f"'{folder}' holds a model of type {config.model_type!r}, which is no decoder-only language "
+            "model. Supported are Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3 and their kin."
+        )
+    return config
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise InputError(
+                f"The device is {device!r}; expected 'auto', 'cpu', 'cuda' or the like."
+            ) from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype | str:
+    if dtype == "auto":
+        return "auto"
+    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"The dtype is {dtype!r}; expected 'auto', 'float32', 'bfloat16' or 'float16'.")
+    return found
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return ", ".join(listed[:_NAMED]) + more

@@ -1,0 +1,364 @@
+"""The long-context memory model: memorizes text and recalls from it.
+
+In: texts, questions, token ids. Out: memories, replies, logits. The front of this package: reading, asking,
+parts and tokens are put together here; it knows nothing of clues, chunks or retrieval.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from memorag_core.errors import InputError
+from memorag_core.memory.decoding import Generated, Replies
+from memorag_core.memory.local_model import Ids, LocalModel, Progress, check_rows
+from memorag_core.memory.longcontext.checkpoint import load_checkpoint
+from memorag_core.memory.longcontext.generate import generate
+from memorag_core.memory.longcontext.memory import Block, LongContextMemory
+from memorag_core.memory.longcontext.partitions import cut_back, read_parts, to_reread
+from memorag_core.memory.longcontext.prefill import empty_block, read
+from memorag_core.memory.longcontext.serialize import identity, pack, unpack
+from memorag_core.memory.longcontext.trial import try_host
+from memorag_core.memory.partitions import Cut
+from memorag_core.memory.requests import LONGEST_QUESTION, LONGEST_REPLY, check_new_tokens
+from memorag_core.memory.tokenized_text import DocumentSpan
+from memorag_core.memory.tokenizer import Tokens
+from memorag_core.prompts import PromptSet, load_prompts
+from memorag_core.system.locking import cached_property
+from memorag_core.types import ClueKind
+
+CHUNK = 2048
+"""Tokens that are run at once: enough to keep a GPU busy, few enough for small peaks."""
+
+RESERVED = 2048
+"""Positions that "auto" leaves to a request and its reply, or a quarter of them if that is less."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feed:
+    """What came of feeding tokens.
+
+    Attributes:
+        memory: the memory after them.
+        logits: [B, 1, vocabulary] float32, of the last token.
+    """
+
+    memory: LongContextMemory
+    logits: Tensor
+
+
+class LongContextModel(LocalModel[LongContextMemory]):
+    """A causal language model whose KV cache is the memory: it reads a text once and is asked many times.
+
+    Its replies are those of plain prompting with the whole text, decoded greedily: the context turn of the
+    prompt set, the text, and the request, in the model's own chat format (or plain, where it has none).
+    Settings of a generation config other than its end tokens are not applied.
+
+    It holds nothing of what it reads: a memory is a value that the caller keeps. Model and memories can be
+    used by any number of threads at once. Supported are decoder-only models of transformers whose layers
+    attend to all that came before, or to a sliding window of it; a trial run on construction compares what
+    is read in chunks with the model's own computation and refuses what differs.
+
+    Args:
+        model: a causal language model of transformers, on its device; set to evaluation mode. Used by
+            itself, it computes what it computed before.
+        tokenizer: its tokenizer, as transformers or ``Tokens`` has it; without one, only ``feed`` and
+            ``greedy`` can be used.
+        chunk: tokens that are run at once, 1 or more; what reading takes beside the memory grows with it.
+        capacity: tokens that one part of a memory holds; longer texts are read into parts that are asked
+            together. "auto" is what the model was made for, less room for a request and its reply.
+        overlap: tokens that neighbouring parts share; "auto" is an eighth of the capacity.
+        prompts: how the model is asked; None takes the shipped prompt set of the language.
+        offload: keep memories in RAM; they come to the model's device a block at a time, as they are asked.
+
+    Raises:
+        UnsupportedModelError: the model's attention cannot be kept apart as a memory.
+        InputError: a chunk, capacity or overlap that cannot be used.
+        CheckpointError: a tokenizer without a tokenizer.json.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any = None,
+        *,
+        chunk: int = CHUNK,
+        capacity: int | Literal["auto"] = "auto",
+        overlap: int | Literal["auto"] = "auto",
+        prompts: PromptSet | None = None,
+        offload: bool = False,
+    ) -> None:
+        if not isinstance(model, PreTrainedModel):
+            raise InputError(
+                f"The model is a {type(model).__name__}; expected a causal language model of transformers, "
+                "or LongContextModel.from_pretrained(name)."
+            )
+        if not _whole(chunk) or chunk < 1:
+            raise InputError(f"The chunk is {chunk!r}; expected 1 token or more.")
+        self.tokens = tokenizer if isinstance(tokenizer, Tokens) or tokenizer is None else Tokens(tokenizer)
+        self.prompts = prompts
+        self.offload = offload
+        self.chunk = chunk
+        self._host = try_host(model.eval())
+        self._stop = _stop_ids(model, self.tokens)
+        self._cut = self._chosen_cut(capacity, overlap)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        chunk: int = CHUNK,
+        capacity: int | Literal["auto"] = "auto",
+        overlap: int | Literal["auto"] = "auto",
+        prompts: PromptSet | None = None,
+        offload: bool = False,
+    ) -> LongContextModel:
+        """Load a model from a folder or by its name on the model hub; runs no code of the checkpoint.
+
+        Args:
+            name_or_path: such as "Qwen/Qwen2.5-7B-Instruct-1M", or a folder with weights in safetensors.
+            device: "auto" takes a GPU if there is one.
+            dtype: "auto" is the checkpoint's own on a GPU, float32 on a CPU.
+            chunk: see the class.
+            capacity: see the class.
+            overlap: see the class.
+            prompts: see the class.
+            offload: see the class.
+
+        Raises:
+            CheckpointError: the files are missing, damaged, or do not fit together.
+            UnsupportedModelError: an architecture that cannot be a memory.
+            InputError: a device, dtype, chunk, capacity or overlap that cannot be used.
+        """
+        loaded = load_checkpoint(name_or_path, device=device, dtype=dtype)
+        return cls(
+            loaded.model,
+            loaded.tokens,
+            chunk=chunk,
+            capacity=capacity,
+            overlap=overlap,
+            prompts=prompts,
+            offload=offload,
+        )
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The transformers model."""
+        return self._host.model
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the model was made for: a part of a memory, a request and a reply together."""
+        return self._host.positions
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that one part of a memory holds, what stands before the text included."""
+        return self._cut.capacity + len(self._opening)
+
+    @property
+    def overlap(self) -> int:
+        """Tokens that neighbouring parts share."""
+        return self._cut.overlap
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """For each layer the last tokens that a token sees, itself included; None for all."""
+        return self._host.layout.windows
+
+    def nbytes(self, tokens: int) -> int:
+        """Bytes that a memory of so many tokens has in one part."""
+        return self._host.layout.nbytes(tokens)
+
+    @cached_property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON-able identity of weights, tokenizer and settings, for a saved memory to be checked against."""
+        return identity(self._host, tokens=self.tokens, opening=self._opening)
+
+    # Tokens
+
+    @torch.inference_mode()
+    def feed(self, input_ids: Ids, memory: LongContextMemory | None = None) -> Feed:
+        """Continue the stream with tokens; one call or many give the same memory.
+
+        Args:
+            input_ids: [B, T] ids, T of 1 or more; a row for each row of the memory.
+            memory: what was read before; it stays as it is. None for the beginning of a stream.
+
+        Raises:
+            InputError: no tokens, ids outside the vocabulary, rows that do not fit the memory, or more
+                tokens than the model was made for.
+        """
+        ids = self._ids(input_ids)
+        self._check_positions(memory, ids.shape[1])
+        done, logits, row = [], [], 0
+        for block in self._blocks(ids, memory):
+            some = ids[row : row + block.rows]
+            reading = read(self._host, block, some, chunk=self.chunk)
+            done.append(reading.block)
+            logits.append(reading.logits[:, None])
+            row += block.rows
+        tokens = (memory.tokens if memory is not None else 0) + ids.shape[1]
+        return Feed(LongContextMemory(tuple(done), tokens), torch.cat(logits))
+
+    @torch.inference_mode()
+    def greedy(
+        self, input_ids: Ids, memory: LongContextMemory | None = None, *, max_new_tokens: int
+    ) -> Tensor:
+        """Decode greedily after a memory and a prompt; the memory stays as it is.
+
+        Args:
+            input_ids: [B, P] the prompt, P of 1 or more; a row for each row of the memory.
+            memory: what was read before; None to begin with the prompt.
+            max_new_tokens: how many to decode, 1 or more.
+
+        Returns:
+            [B, max_new_tokens] int64. Decoding does not end at an end token; ``recollect`` does.
+
+        Raises:
+            InputError: as ``feed``; also for ``max_new_tokens`` below 1.
+        """
+        ids = self._ids(input_ids)
+        check_new_tokens(max_new_tokens)
+        self._check_positions(memory, ids.shape[1] + max_new_tokens - 1)
+        said: list[tuple[int, ...]] = []
+        row = 0
+        for block in self._blocks(ids, memory):
+            prompt = ids[row : row + block.rows]
+            replies = generate(
+                self._host, block, [prompt], Replies.alike(block.rows, max_new_tokens), chunk=self.chunk
+            )
+            said += [reply.ids for reply in replies]
+            row += block.rows
+        return torch.tensor(said, dtype=torch.long, device=ids.device)
+
+    # Disk
+
+    def pack(self, memory: LongContextMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The memory as (tensors by name, JSON-able header), for a store."""
+        return pack(memory, self._cut)
+
+    def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> LongContextMemory:
+        """The inverse of ``pack``, on this model's device; takes the tensors without a copy where it can.
+
+        Raises:
+            StoreError: they do not fit this model, or each other.
+        """
+        return unpack(self._host, self._cut, head=len(self._opening), tensors=tensors, header=header)
+
+    # Behind the front
+
+    def _chosen_cut(self, capacity: int | Literal["auto"], overlap: int | Literal["auto"]) -> Cut:
+        most, head = self.positions, len(self._opening)
+        whole = most - min(RESERVED, most // 4) if capacity == "auto" else capacity
+        if not _whole(whole) or not head < whole < most:
+            raise InputError(
+                f"The capacity is {whole!r}; expected {head + 1} to {most - 1} tokens: it was made for "
+                f"{most}, what stands before the text has {head}, and a request must follow it."
+            )
+        shared = min(whole // 8, whole - head - 1) if overlap == "auto" else overlap
+        if not _whole(shared) or not 0 <= shared < whole - head:
+            raise InputError(f"The overlap is {shared!r}; expected 0 to {whole - head - 1} tokens.")
+        return Cut(whole - head, shared)
+
+    def _blocks(self, ids: Tensor, memory: LongContextMemory | None) -> tuple[Block, ...]:
+        if memory is None:
+            return (empty_block(self._host, rows=len(ids)),)
+        check_rows(ids, memory)
+        return memory.on(self._device).blocks
+
+    def _check_positions(self, memory: LongContextMemory | None, more: int) -> None:
+        before = memory.row_tokens if memory is not None else 0
+        if before + more > self.positions:
+            raise InputError(
+                f"{more} tokens should follow {before}, and the model is made for {self.positions}. Ask for "
+                "less (a shorter question, fewer max_new_tokens), or read with a smaller capacity."
+            )
+
+    # What the front is told of this kind of model
+
+    @property
+    def _device(self) -> torch.device:
+        return self._host.device
+
+    @property
+    def _vocabulary(self) -> int:
+        return self._host.vocabulary
+
+    def _prompts(self, language: str | None) -> PromptSet:
+        return self.prompts if self.prompts is not None else load_prompts(language)
+
+    def _cut_for(self, memory: LongContextMemory) -> Cut:
+        return self._cut
+
+    def _reading(
+        self, memory: LongContextMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
+    ) -> tuple[int, Callable[[Progress], LongContextMemory]]:
+        before = memory.tokens - len(self._opening) if memory is not None else 0
+
+        def read(progress: Progress) -> LongContextMemory:
+            return read_parts(
+                self._host,
+                memory,
+                ids,
+                documents,
+                cut=self._cut,
+                head=self._opening,
+                chunk=self.chunk,
+                progress=progress,
+            )
+
+        return self._cut.to_read(before, before + len(ids)), read
+
+    def _longest_question(
+        self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
+    ) -> int:
+        reply = given if given is not None else LONGEST_REPLY[kind]
+        return max(LONGEST_QUESTION, min(RESERVED, self.positions // 4) - reply - request)
+
+    def _longest_reply(
+        self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
+    ) -> int:
+        room = self.positions - memory.row_tokens - request + 1  # the last token of a reply is not read
+        limit = given if given is not None else min(LONGEST_REPLY[kind], max(1, room))
+        self._check_positions(memory, request + limit - 1)
+        return limit
+
+    def _reply(self, block: Block, requests: Sequence[Tensor], replies: Replies) -> list[Generated]:
+        return generate(self._host, block, requests, replies, chunk=self.chunk, stop=self._stop)
+
+    def _entry_bytes(self) -> int:
+        return sum(group.token_bytes for group in self._host.layout.groups)
+
+    def _to_reread(self, memory: LongContextMemory, documents: int) -> int:
+        return to_reread(self._host, memory, documents, cut=self._cut, head=len(self._opening))
+
+    def _cut_back(self, memory: LongContextMemory, documents: int) -> LongContextMemory:
+        return cut_back(self._host, memory, documents, cut=self._cut, head=self._opening, chunk=self.chunk)
+
+
+def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
+    """The ids that end a reply, by generation config, config and tokenizer."""
+    generation = getattr(model, "generation_config", None)
+    sources = [
+        getattr(generation, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+        tokens.end_id if tokens is not None else None,
+    ]
+    ids: set[int] = set()
+    for source in sources:
+        ids.update(source if isinstance(source, list | tuple) else [] if source is None else [source])
+    return frozenset(ids)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

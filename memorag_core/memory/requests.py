@@ -1,0 +1,64 @@
+"""What may be asked of a memory, whatever kind of model made it.
+
+In: requests. Out: the same, or a refusal. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from memorag_core.errors import InputError
+from memorag_core.types import CLUE_KINDS, Ask, ClueKind
+
+LONGEST_REPLY: Mapping[ClueKind, int] = {
+    "span": 384,
+    "query": 192,
+    "answer": 192,
+    "key_point": 512,
+    "entity": 96,
+    "step": 256,
+}
+"""Tokens: a handful of passages. A reply ends by itself, so a generous limit costs little."""
+
+LONGEST_QUESTION = 256
+"""Tokens of a question that any model is asked with: some 150 words. A model may be asked with only the
+beginning and the end of a longer one, so that nobody is held up by it; all of it is searched."""
+
+
+def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:
+    """Requests that a memory of so many parts can be asked.
+
+    Raises:
+        InputError: something else than requests, an unknown kind of clue, a question without words where that
+            is no request for key points, or a part that there is not.
+    """
+    if isinstance(asks, Ask | str) or not all(isinstance(ask, Ask) for ask in asks):
+        raise InputError(
+            f"A memory was asked {asks!r:.80}; expected a list of requests, such as [Ask(question, 'span')]."
+        )
+    for ask in asks:
+        if ask.kind not in CLUE_KINDS:
+            raise InputError(f"The kind of clue is {ask.kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
+        if not isinstance(ask.question, str) or (not ask.question.strip() and ask.kind != "key_point"):
+            raise InputError(f"The question is {ask.question!r}; expected a text with words.")
+        if ask.parts is not None and not all(0 <= part < parts for part in ask.parts):
+            raise InputError(
+                f"The parts {sorted(ask.parts)} were asked for; the memory has 0 to {parts - 1}."
+            )
+    return tuple(asks)
+
+
+def check_question(question: str, kinds: Collection[ClueKind]) -> None:
+    """Refuse a blank question, but where nothing but key points is asked for: those are of the whole text.
+
+    Raises:
+        InputError: It is blank.
+    """
+    if not question.strip() and set(kinds) != {"key_point"}:
+        raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
+
+
+def check_new_tokens(count: object) -> None:
+    """Refuse what is no number of tokens to decode."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InputError(f"max_new_tokens is {count!r}; expected 1 or more.")

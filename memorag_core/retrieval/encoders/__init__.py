@@ -1,0 +1,1 @@
+"""Encoders: embedders, token weights and re-rankers of other libraries, in one shape."""
