@@ -84,7 +84,7 @@ class MemoryModel(Protocol):
             memory: what was read.
             language: of the requests, such as "en" or "zh"; None leaves it to the model.
             max_new_tokens: the longest reply of a part; None for the usual one.
-            passages: ``memorag_core.memory.grounding.Passages`` of the corpus. A model that decodes token by token
+            passages: ``memory.grounding.Passages`` of the corpus. A model that decodes token by token
                 holds replies of kind "span" to them; others leave them alone.
             watch: who hears replies as they come, and may end them; a model that cannot tell leaves it alone.
 

@@ -63,7 +63,7 @@ class PackedPass:
         return self.packing.raw
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """See ``memorag_core.memory.beacon.layers.BeaconPass.attend``; here B is 1 and N the flat sequence."""
+        """See ``BeaconPass.attend`` of the beacon layers; here B is 1 and N the flat sequence."""
         packing = self.packing
         places = query.shape[2]
         flat_query = query[0].transpose(0, 1)  # [N, heads, D]

@@ -45,8 +45,7 @@ def recall(
         settings: Which kinds, how many of each, in which language.
         parts: For each question the parts of the memory that it is put to, with a ``DocumentMemoryModel``;
             None for all.
-        passages: ``memorag_core.memory.grounding.Passages`` of the corpus that spans are held to; None leaves them
-            free.
+        passages: ``grounding.Passages`` of the corpus that spans are held to; None leaves them free.
         watch: Who hears replies as they come, and may end them; requests count kind by kind within a
             question.
 

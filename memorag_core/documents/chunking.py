@@ -91,7 +91,7 @@ def split_documents(
         settings: Size and overlap in characters. Cuts are between paragraphs and sentences where the size
             allows it. With a ``splitter`` they are not looked at.
         encoder: What will read the chunks: those that it would not read whole are cut further.
-        splitter: Makes the chunks instead, which stay as they are; see ``memorag_core.documents.splitter.own_spans``.
+        splitter: Makes the chunks instead, which stay as they are; see ``splitter.own_spans``.
 
     Returns:
         For each document its chunks in the order of the text. ``chunk.text`` is

@@ -62,7 +62,7 @@ _MOST_CHARACTERS = 4096  # of a run at once; Sudachi takes 49,149 bytes
 def lexical_tokens(text: str, *, tokenization: Tokenization = "grams") -> list[str]:
     """Split a text into tokens for lexical matching, in reading order, repeats kept.
 
-    Words are folded as ``memorag_core.documents.words`` does, freed of English stop words and stemmed by English
+    Words are folded as ``documents.words`` does, freed of English stop words and stemmed by English
     Snowball rules, which leave words of other alphabets as they are. A run of a script without spaces gives
     its single characters and its pairs of neighbours, so no segmenter is needed for Chinese, Japanese or
     Thai.

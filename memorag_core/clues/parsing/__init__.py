@@ -1,1 +1,1 @@
-"""Parsing: what a model wrote, in any form and language, into clues and dropped lines, each with its reason."""
+"""Parsing: what a model wrote, in any form and language, into clues, and lines dropped with a reason."""

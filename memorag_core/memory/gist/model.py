@@ -49,7 +49,7 @@ class GistModel:
 
     Args:
         condenser: writes the gists: a chat model of LangChain, an LLM of LlamaIndex, or a function from a
-            prompt to a text (see ``memorag_core.memory.llm.LLM``; retries, rate limits and timeouts are set on it),
+            prompt to a text (see ``memory.llm.LLM``; retries, rate limits and timeouts are set on it),
             or ``local_condenser(model)``.
         memory_model: reads the gists and is asked: a beacon, long-context or hosted model, or any other
             ``MemoryModel``.

@@ -109,7 +109,8 @@ with ThreadPoolExecutor(8) as threads:
 
 
 def test_a_script_of_one_language_is_told_without_the_classifier() -> None:
-    program = "import sys; from memorag_core.documents.language import detect_language; detect_language('唐僧的徒弟是谁？'); "
+    program = "import sys; from memorag_core.documents.language import detect_language; "
+    program += "detect_language('唐僧的徒弟是谁？'); "
     program += "print('py3langid' in sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
