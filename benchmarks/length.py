@@ -24,7 +24,6 @@ from memorag_core import BeaconModel
 from memorag_core.memory.beacon import BeaconMemory
 from memorag_core.memory.beacon.schedule import Stream, steps
 from memorag_core.memory.bundled import bundled_path
-from memorag_core.memory.planning.sources import source_of
 from memorag_evaluation.record import circumstances, table, write_record
 
 HEADS = (
@@ -73,7 +72,7 @@ def read(model: BeaconModel, tokens: int, stretch: int) -> list[dict[str, object
     """Read so many tokens; a row for each doubling of the first stretch, and for the whole."""
     text = real_ids(model, stretch)
     memory: BeaconMemory | None = None
-    costs = source_of(model).costs
+    costs = model.footprint().costs
     first_seconds = first_cost = 0.0
     planned = 0
     resident = resident_peak()

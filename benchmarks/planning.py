@@ -148,7 +148,7 @@ def measure(name: str, folder: Path, tokens: int, ratio: int) -> dict[str, objec
     from memorag_core.memory.beacon.partitions import Cut, read_parts
     from memorag_core.memory.beacon.prefill import empty_block, read
     from memorag_core.memory.beacon.schedule import Stream
-    from memorag_core.memory.planning import plan_memory
+    from memorag_core.memory.planning.planner import plan_memory
 
     (planned,) = plan_memory(folder, tokens, device="cpu", ratios=(ratio,)).rows
     model = BeaconModel.from_pretrained(folder, ratio=ratio, device="cpu")

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from memorag_core.memory.gist import GistModel, local_condenser
     from memorag_core.memory.hosted import HostedModel
     from memorag_core.memory.longcontext import LongContextModel
-    from memorag_core.memory.planning import MemoryBudgetError, MemoryPlan, check_plan, plan_memory
+    from memorag_core.memory.planning.budget import MemoryBudgetError
+    from memorag_core.memory.planning.plan import MemoryPlan, check_plan
+    from memorag_core.memory.planning.planner import plan_memory
     from memorag_core.protocols import (
         AsyncSearcher,
         DocumentMemoryModel,
@@ -193,7 +195,9 @@ _HOMES = {
     "memory.longcontext": ("LongContextModel",),
     "types.metadata": ("thawed",),
     "memorag": ("MemoRAG",),
-    "memory.planning": ("MemoryBudgetError", "MemoryPlan", "check_plan", "plan_memory"),
+    "memory.planning.budget": ("MemoryBudgetError",),
+    "memory.planning.plan": ("MemoryPlan", "check_plan"),
+    "memory.planning.planner": ("plan_memory",),
     "protocols": (
         "AsyncSearcher",
         "DocumentMemoryModel",

@@ -185,10 +185,7 @@ def _compact(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from memorag_core.memory.planning import (  # here, for it loads torch and transformers
-        count_tokens,
-        plan_memory,
-    )
+    from memorag_core.memory.planning.planner import count_tokens, plan_memory
 
     tokens = options.tokens
     if options.file is not None:

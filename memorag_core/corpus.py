@@ -9,7 +9,6 @@ and what follows is read. A model that cannot cut a memory back reads all of it 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
@@ -382,14 +381,10 @@ def _known(documents: Sequence[Document], ids: str | Collection[str]) -> set[str
 
 
 def _check_room(model: MemoryModel, documents: Sequence[Document], memory: Any) -> None:
-    """Refuse what this machine has no room for; of models that run elsewhere nothing is known."""
-    if "memorag_core.memory.local_model" in sys.modules:  # else no model of ours is loaded, nor need torch be
-        from memorag_core.memory.beacon import BeaconModel
-        from memorag_core.memory.longcontext import LongContextModel
-        from memorag_core.memory.planning import check_documents
-
-        if isinstance(model, BeaconModel | LongContextModel):
-            check_documents(model, documents, memory)
+    """Refuse what there is no room for, where the model knows (``LocalModel.check_room``)."""
+    check = getattr(model, "check_room", None)
+    if check is not None:
+        check(documents, memory)
 
 
 def _common(one: Sequence[Document], other: Sequence[Document]) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from memorag_core.errors import InputError, NothingMemorizedError, UnsupportedModelError
 from memorag_core.memory.decoding import Generated, Replies
+from memorag_core.memory.footprint import Footprint
 from memorag_core.memory.grounding import Passages, SpanConstraint, Vocabulary
 from memorag_core.memory.partitions import Cut, alike, check_documents
 from memorag_core.memory.requests import check_new_tokens, checked_asks
@@ -166,6 +167,22 @@ class LocalModel(ABC, Generic[M]):
 
     @abstractmethod
     def _cut_back(self, memory: M, documents: int) -> M: ...
+
+    # What it takes
+
+    @abstractmethod
+    def footprint(self) -> Footprint:
+        """What its weights and memories take."""
+
+    def check_room(self, documents: Sequence[Document], memory: M | None = None) -> None:
+        """Refuse documents that will not fit into the device's memory, before anything of them is read.
+
+        Raises:
+            MemoryBudgetError: they will not; says what can be done.
+        """
+        from memorag_core.memory.planning.plan import check_documents
+
+        check_documents(self, documents, memory)
 
     # Reading
 

@@ -189,3 +189,15 @@ class SharedPass:
         """The inverse of ``_spread``."""
         rows = spread.permute(2, 0, 1, 3, 4).flatten(0, 1)
         return rows if self.cells is None else rows.index_select(0, self.cells)
+
+
+def is_fused(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether attention with a mask and grouped heads has a kernel there that holds no scores."""
+    if device.type == "cpu":
+        return True
+    try:
+        query, key = (torch.zeros(1, heads, 16, 64, device=device, dtype=dtype) for heads in (2, 1))
+        mask = torch.ones(16, 16, dtype=torch.bool, device=device)
+        return bool(torch._fused_sdp_choice(query, key, key, mask, 0.0, False, scale=1.0, enable_gqa=True))
+    except (RuntimeError, AssertionError, NotImplementedError):  # not here: plan for the one that holds them
+        return False

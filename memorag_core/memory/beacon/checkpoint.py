@@ -31,12 +31,12 @@ from memorag_core.memory.beacon.checkpoint_files import (
     read_json,
     take_inventory,
 )
-from memorag_core.memory.beacon.device import DeviceMap, chosen_device, chosen_dtype, mapped_device
 from memorag_core.memory.beacon.layers import checkpoint_name
 from memorag_core.memory.beacon.quantized import Quantization, check_quantization, quantization_of
 from memorag_core.memory.beacon.settings import BeaconSettings
 from memorag_core.memory.beacon.usage import Usage, usage_of
 from memorag_core.memory.beacon.weights import build_model, fill_model, weight_bytes
+from memorag_core.memory.device import DeviceMap, chosen_device, chosen_dtype, mapped_device
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.system.disk import taken
 

@@ -18,14 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memorag_core.memory.beacon.attention import MASK_LIMIT, QUERY_ROWS, SCORE_LIMIT
-from memorag_core.memory.beacon.model import BeaconModel
 from memorag_core.memory.beacon.partitions import BLOCK_ROWS, READ_TOKENS, READ_TOKENS_CPU
 from memorag_core.memory.beacon.prefill import SPARE
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.settings import MAX_RATIO
 from memorag_core.memory.local_model import ASKED_BYTES, ASKED_ROWS
 from memorag_core.memory.partitions import Cut
-from memorag_core.types import CLUE_KINDS
 
 REQUEST = 128
 """Tokens of a request with its question, as planned: a question of two or three sentences."""
@@ -80,37 +78,6 @@ class BeaconCosts:
     on_cpu: bool = True
     fused: bool = True
     coded: bool = False
-
-    @classmethod
-    def of(cls, model: BeaconModel, *, on_cpu: bool, fused: bool = True, coded: bool = False) -> BeaconCosts:
-        """The costs of a model, which may be without numbers, on the meta device.
-
-        Args:
-            model: the model.
-            on_cpu: see the class.
-            fused: see the class.
-            coded: see the class.
-        """
-        config = model.model.config
-        heads = int(config.num_attention_heads)
-        return cls(
-            layers=int(config.num_hidden_layers),
-            hidden=int(config.hidden_size),
-            heads=heads,
-            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-            size=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-            intermediate=int(config.intermediate_size),
-            vocabulary=int(config.vocab_size),
-            itemsize=model.model.dtype.itemsize,
-            window=model.window,
-            ratios=tuple(dict.fromkeys((model.ratio, *model.settings.ratios))),
-            cuts=dict(model._cuts),
-            head=len(model._opening),
-            reply=max(model.usage.longest_reply(kind) for kind in CLUE_KINDS),
-            on_cpu=on_cpu,
-            fused=fused,
-            coded=coded,
-        )
 
     @property
     def longest_ratio(self) -> int:

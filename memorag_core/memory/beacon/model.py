@@ -17,16 +17,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from memorag_core.errors import CheckpointError, InputError
+from memorag_core.memory.beacon.attention import is_fused
 from memorag_core.memory.beacon.cache import BeaconMemory, Block
 from memorag_core.memory.beacon.checkpoint import load_checkpoint
 from memorag_core.memory.beacon.checkpoint_files import CONFIG, USAGE
-from memorag_core.memory.beacon.device import DeviceMap
+from memorag_core.memory.beacon.costs import BeaconCosts
 from memorag_core.memory.beacon.generate import generate
 from memorag_core.memory.beacon.host import Host
 from memorag_core.memory.beacon.layers import is_attached
 from memorag_core.memory.beacon.partitions import Cut, cut_back, read_parts, to_reread
 from memorag_core.memory.beacon.prefill import empty_block, read
-from memorag_core.memory.beacon.quantized import Quantization, quantization_of
+from memorag_core.memory.beacon.quantized import Quantization, held_bytes, quantization_of
 from memorag_core.memory.beacon.ratio import Fit
 from memorag_core.memory.beacon.rotary import Rotary
 from memorag_core.memory.beacon.schedule import Stream
@@ -34,13 +35,15 @@ from memorag_core.memory.beacon.serialize import identity, pack, unpack
 from memorag_core.memory.beacon.settings import BeaconSettings
 from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.decoding import Generated, Replies
+from memorag_core.memory.device import DeviceMap
+from memorag_core.memory.footprint import Footprint
 from memorag_core.memory.local_model import Ids, LocalModel, Progress, check_rows
 from memorag_core.memory.requests import LONGEST_QUESTION, check_new_tokens
 from memorag_core.memory.tokenized_text import DocumentSpan
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.system.locking import cached_property
-from memorag_core.types import Ask, ClueKind
+from memorag_core.types import CLUE_KINDS, Ask, ClueKind
 
 logger = logging.getLogger(__name__)
 
@@ -441,6 +444,61 @@ class BeaconModel(LocalModel[BeaconMemory]):
                 f"{self._fit.tokens(ratio)}. Give capacity='auto' to have it read into parts"
                 + (", or memorize all of it anew." if memory is not None else ".")
             )
+
+    def footprint(
+        self,
+        name: str | None = None,
+        *,
+        device: torch.device | None = None,
+        quantize: Quantization | None = None,
+        weights: int | None = None,
+    ) -> Footprint:
+        """What the model takes where it is, or, without numbers on the meta device, what it would take.
+
+        Args:
+            name: to tell it by; None for its own.
+            device: where it would be loaded; None where it is.
+            quantize: how its projections would be held.
+            weights: bytes that its weights would take then.
+        """
+        host, loaded = self.model, device is None
+        coding = quantization_of(host) if loaded else quantize
+        place = host.device if device is None else device
+        return Footprint(
+            name=name or host.name_or_path or type(host).__name__,
+            kind="beacon",
+            costs=self.costs(
+                on_cpu=place.type == "cpu", fused=is_fused(place, host.dtype), coded=coding is not None
+            ),
+            weights=held_bytes(host) if weights is None else weights,
+            loaded=loaded,
+            device=place,
+            dtype=host.dtype,
+            quantize=coding,
+        )
+
+    def costs(self, *, on_cpu: bool, fused: bool = True, coded: bool = False) -> BeaconCosts:
+        """What reading and asking cost; see ``BeaconCosts`` for the arguments."""
+        config = self.model.config
+        heads = int(config.num_attention_heads)
+        return BeaconCosts(
+            layers=int(config.num_hidden_layers),
+            hidden=int(config.hidden_size),
+            heads=heads,
+            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            size=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+            intermediate=int(config.intermediate_size),
+            vocabulary=int(config.vocab_size),
+            itemsize=self.model.dtype.itemsize,
+            window=self.window,
+            ratios=tuple(dict.fromkeys((self.ratio, *self.settings.ratios))),
+            cuts=dict(self._cuts),
+            head=len(self._opening),
+            reply=max(self.usage.longest_reply(kind) for kind in CLUE_KINDS),
+            on_cpu=on_cpu,
+            fused=fused,
+            coded=coded,
+        )
 
     # What the front is told of this kind of model
 

@@ -56,6 +56,13 @@ def quantization_of(model: nn.Module) -> Quantization | None:
     return None
 
 
+def held_bytes(model: nn.Module) -> int:
+    """Bytes that the weights of a model take, those in codes included."""
+    coded = [module for module in model.modules() if isinstance(module, CodedLinear)]
+    held: list[Tensor] = [*model.parameters(), *(code for module in coded for code in module.buffers())]
+    return sum({id(tensor): tensor.nbytes for tensor in held}.values())
+
+
 class CodedLinear(nn.Module):
     """A projection whose weight is held in codes.
 

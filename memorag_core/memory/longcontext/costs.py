@@ -21,13 +21,8 @@ from memorag_core.errors import UnsupportedModelError
 from memorag_core.memory.attention import SCORE_LIMIT
 from memorag_core.memory.local_model import ASKED_BYTES, ASKED_ROWS
 from memorag_core.memory.longcontext.layout import LayerShape, Layout
-from memorag_core.memory.longcontext.model import (
-    CHUNK,
-    RESERVED,
-    LongContextModel,
-)
-from memorag_core.memory.longcontext.partitions import BLOCK_BYTES, BLOCK_ROWS
-from memorag_core.memory.longcontext.prefill import SPARE
+from memorag_core.memory.longcontext.partitions import BLOCK_BYTES, BLOCK_ROWS, RESERVED
+from memorag_core.memory.longcontext.prefill import CHUNK, SPARE
 from memorag_core.memory.partitions import Cut
 from memorag_core.memory.requests import LONGEST_REPLY
 
@@ -73,24 +68,35 @@ class LongContextCosts:
     kernel: bool = True
 
     @classmethod
-    def of(cls, model: LongContextModel) -> LongContextCosts:
-        """The costs of a model that is loaded."""
-        config = model.model.config.get_text_config(decoder=True)
-        kernel = _has_kernel(model.model.device.type, model.model.dtype)
-        head = len(model._opening)
+    def of(
+        cls,
+        config: Any,
+        layout: Layout,
+        *,
+        dtype: torch.dtype,
+        cut: Cut,
+        head: int,
+        device: str,
+        chunk: int = CHUNK,
+    ) -> LongContextCosts:
+        """The costs of a model with such a config of transformers, whose layers keep and see ``layout``."""
+        hidden = int(config.hidden_size)
         return cls(
-            layout=model._host.layout,
-            **_sizes(config),
-            itemsize=model.model.dtype.itemsize,
-            cut=Cut(model.capacity - head, model.overlap),
+            layout=layout,
+            hidden=hidden,
+            heads=int(config.num_attention_heads),
+            intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
+            vocabulary=int(config.vocab_size),
+            itemsize=dtype.itemsize,
+            cut=cut,
             head=head,
-            chunk=model.chunk,
-            kernel=kernel,
+            chunk=chunk,
+            kernel=_has_kernel(device, dtype),
         )
 
     @classmethod
     def of_config(cls, config: Any, *, dtype: torch.dtype, head: int, device: str) -> LongContextCosts:
-        """The costs of a model that is described by its transformers config.
+        """The costs of a model that is not loaded, by its config alone.
 
         Raises:
             UnsupportedModelError: the config does not say what a memory needs.
@@ -105,14 +111,8 @@ class LongContextCosts:
             }
             positions = _positions(config)
             whole = positions - min(RESERVED, positions // 4)
-            return cls(
-                layout=Layout.of(shapes),
-                **_sizes(config),
-                itemsize=dtype.itemsize,
-                cut=Cut(whole - head, min(whole // 8, whole - head - 1)),
-                head=head,
-                kernel=_has_kernel(device, dtype),
-            )
+            cut = Cut(whole - head, min(whole // 8, whole - head - 1))
+            return cls.of(config, Layout.of(shapes), dtype=dtype, cut=cut, head=head, device=device)
         except (AttributeError, TypeError) as error:
             raise UnsupportedModelError(
                 f"The config of a {getattr(config, 'model_type', None)!r} model lacks what a plan needs: "
@@ -237,16 +237,6 @@ class LongContextCosts:
             scores = min(SCORE_LIMIT, number * self.heads * seen)
             merging = max(merging, 3 * query * 4 + 2 * 4 * scores)
         return angles + max(mlp, attending + merging)
-
-
-def _sizes(config: Any) -> dict[str, int]:
-    hidden = int(config.hidden_size)
-    return {
-        "hidden": hidden,
-        "heads": int(config.num_attention_heads),
-        "intermediate": int(getattr(config, "intermediate_size", None) or 4 * hidden),
-        "vocabulary": int(config.vocab_size),
-    }
 
 
 def _windows(config: Any) -> list[int | None]:

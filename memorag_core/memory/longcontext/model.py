@@ -17,12 +17,14 @@ from transformers import PreTrainedModel
 
 from memorag_core.errors import InputError
 from memorag_core.memory.decoding import Generated, Replies
+from memorag_core.memory.footprint import Footprint
 from memorag_core.memory.local_model import Ids, LocalModel, Progress, check_rows
 from memorag_core.memory.longcontext.checkpoint import load_checkpoint
+from memorag_core.memory.longcontext.costs import LongContextCosts
 from memorag_core.memory.longcontext.generate import generate
 from memorag_core.memory.longcontext.memory import Block, LongContextMemory
-from memorag_core.memory.longcontext.partitions import cut_back, read_parts, to_reread
-from memorag_core.memory.longcontext.prefill import empty_block, read
+from memorag_core.memory.longcontext.partitions import RESERVED, cut_back, read_parts, to_reread
+from memorag_core.memory.longcontext.prefill import CHUNK, empty_block, read
 from memorag_core.memory.longcontext.serialize import identity, pack, unpack
 from memorag_core.memory.longcontext.trial import try_host
 from memorag_core.memory.partitions import Cut
@@ -32,12 +34,6 @@ from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.system.locking import cached_property
 from memorag_core.types import ClueKind
-
-CHUNK = 2048
-"""Tokens that are run at once: enough to keep a GPU busy, few enough for small peaks."""
-
-RESERVED = 2048
-"""Positions that "auto" leaves to a request and its reply, or a quarter of them if that is less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,6 +250,32 @@ class LongContextModel(LocalModel[LongContextMemory]):
             StoreError: they do not fit this model, or each other.
         """
         return unpack(self._host, self._cut, head=len(self._opening), tensors=tensors, header=header)
+
+    def footprint(self, name: str | None = None) -> Footprint:
+        """What the model takes where it is; ``name`` is what it is told by, None for its own."""
+        host = self.model
+        return Footprint(
+            name=name or host.name_or_path or type(host).__name__,
+            kind="long-context",
+            costs=self.costs(),
+            weights=sum(parameter.nbytes for parameter in host.parameters()),
+            loaded=True,
+            device=host.device,
+            dtype=host.dtype,
+        )
+
+    def costs(self) -> LongContextCosts:
+        """What reading and asking cost."""
+        head = len(self._opening)
+        return LongContextCosts.of(
+            self.model.config.get_text_config(decoder=True),
+            self._host.layout,
+            dtype=self.model.dtype,
+            cut=Cut(self.capacity - head, self.overlap),
+            head=head,
+            device=self.model.device.type,
+            chunk=self.chunk,
+        )
 
     # Behind the front
 

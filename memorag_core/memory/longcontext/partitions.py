@@ -22,6 +22,9 @@ BLOCK_ROWS, BLOCK_BYTES = 128, 1 << 28
 """Parts, and bytes of them, that are kept in one block if there are more than one: what appending copies at
 most, and what is asked in one run."""
 
+RESERVED = 2048
+"""Positions that "auto" leaves to a request and its reply, or a quarter of them if that is less."""
+
 
 def read_parts(
     host: Host,

@@ -18,6 +18,9 @@ from memorag_core.memory.longcontext.host import Host
 from memorag_core.memory.longcontext.layout import Group
 from memorag_core.memory.longcontext.memory import Block
 
+CHUNK = 2048
+"""Tokens that are run at once: enough to keep a GPU busy, few enough for small peaks."""
+
 SPARE = 4
 """A memory that outgrows its room moves to one that is larger by a ``SPARE``-th: few moves, little waste."""
 

@@ -5,15 +5,14 @@ In: a device, a size in words. Out: bytes. Knows no models.
 
 from __future__ import annotations
 
-import os
 import re
-from importlib import import_module
 from pathlib import Path
 
+import psutil
 import torch
 
 from memorag_core.errors import InputError, MemoRAGError
-from memorag_core.memory.beacon.device import chosen_device
+from memorag_core.memory.device import chosen_device
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -96,24 +95,10 @@ def format_size(size: int) -> str:
 
 
 def _free_ram() -> int:
-    free = _system_ram()
+    free = int(psutil.virtual_memory().available)
     for limit, used in _CGROUPS:  # a container has less than its machine
         try:
             free = min(free, max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
         except (OSError, ValueError):
             continue  # none, or no limit ("max")
     return free
-
-
-def _system_ram() -> int:
-    try:
-        return int(import_module("psutil").virtual_memory().available)
-    except ImportError:  # no dependency of ours
-        pass
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

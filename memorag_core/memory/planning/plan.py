@@ -1,27 +1,20 @@
 """The plan itself: what a text will take by ratio, what fits, and the refusal when it does not.
 
-In: a model or its name, a number of tokens, a device or a budget. Out: a frozen ``MemoryPlan``, or a
+In: what a model takes, a number of tokens, a budget. Out: a frozen ``MemoryPlan``, or a
 ``MemoryBudgetError`` that says what was needed, what there is, and what can be done.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from memorag_core.errors import InputError
+from memorag_core.memory.footprint import Footprint, Sized
 from memorag_core.memory.planning.budget import MemoryBudgetError, available_memory, format_size, parse_size
-from memorag_core.memory.planning.sources import Source, source_of
 from memorag_core.protocols import Memory
 from memorag_core.types import Document
-
-if TYPE_CHECKING:
-    import torch
-
-    from memorag_core.memory.beacon import BeaconModel
-    from memorag_core.memory.longcontext import LongContextModel
 
 RATIOS = (2, 4, 8, 16, 32)
 """Ratios that are planned unless others are asked for: those of the released memory models."""
@@ -164,63 +157,38 @@ class MemoryPlan:
         return {**asdict(self), "fits": self.fits}
 
 
-def plan_memory(
-    model: str | os.PathLike[str] | BeaconModel | LongContextModel | None,
+def plan_of(
+    model: Footprint,
     tokens: int,
     *,
-    device: str | torch.device = "auto",
     ratios: Sequence[int] | None = None,
-    dtype: str | torch.dtype = "auto",
-    quantize: Literal["int8", "int4"] | None = None,
     budget: int | str | None = None,
     questions: int = 1,
 ) -> MemoryPlan:
-    """What a text will take in memory; nothing is loaded or read.
-
-    A slot takes 2 L H D numbers: keys and values of L layers with H kv heads of D numbers (Activation Beacon,
-    arXiv 2401.03462, section 3; MemoRAG, arXiv 2409.05591). Reading takes, beside slots, the room of one
-    window and what one layer needs for it; docs/plan.md has the formulas. A checkpoint with ``beacon_*``
-    entries in its ``config.json`` is planned as a beacon model, any other as a long-context model.
-
-    Args:
-        model: a checkpoint's name or folder, of which only the configuration, tokenizer and headers are read;
-            a loaded model; None for the bundled one.
-        tokens: of the text, what stands before it included; see ``count_tokens``.
-        device: where a checkpoint would be loaded; "auto" as it would be.
-        ratios: raw tokens for one slot; None for 2, 4, 8, 16 and 32, where they can be computed. Long-context
-            models keep every token and have the ratio 1.
-        dtype: what a checkpoint would be loaded in; "auto" as it would be.
-        quantize: how the projections of a beacon checkpoint would be held; None for in ``dtype``.
-        budget: bytes for weights and memory together, or a size such as "16GB"; None for what is free.
-        questions: that are asked together.
+    """What a text will take with a model of this footprint; the arguments are those of ``plan_memory``.
 
     Raises:
-        InputError: no tokens, or a ratio, device, dtype, budget or number of questions that cannot be.
-        CheckpointError: files that are missing or cannot be read.
-        UnsupportedModelError: an architecture that cannot be planned.
+        InputError: no tokens, or a ratio, budget or number of questions that cannot be.
     """
     _check_count("tokens", tokens)
     _check_count("questions", questions)
-    source = source_of(model, device=device, dtype=dtype, quantize=quantize)
-    available = _available(source, budget)
-    chosen = _ratios(source, ratios)
-    rows = tuple(_row(source, ratio, tokens, questions, available) for ratio in chosen)
+    available = _available(model, budget)
     return MemoryPlan(
-        model=source.name,
-        kind=source.kind,
+        model=model.name,
+        kind=model.kind,
         tokens=tokens,
         questions=questions,
-        device=str(source.device),
-        dtype=str(source.dtype).removeprefix("torch."),
-        quantize=source.quantize,
-        weights=source.weights,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        quantize=model.quantize,
+        weights=model.weights,
         available=available,
-        rows=rows,
+        rows=tuple(_row(model, ratio, tokens, questions, available) for ratio in _ratios(model, ratios)),
     )
 
 
 def check_plan(
-    model: BeaconModel | LongContextModel,
+    model: Sized,
     tokens: int,
     memory: Memory | None = None,
     *,
@@ -242,7 +210,7 @@ def check_plan(
     """
     _check_count("tokens", tokens)
     _check_count("questions", questions)
-    source = source_of(model)
+    source = model.footprint()
     ratio = _ratio_of(model, tokens, memory)
     before = memory.tokens if memory is not None else 0
     held = memory.nbytes if memory is not None and budget is None else 0
@@ -253,13 +221,11 @@ def check_plan(
     needed = source.weights + max(reading, asking)
     if needed <= available:
         return
-    plan = plan_memory(model, total, budget=available, questions=questions, ratios=_from(source, ratio))
+    plan = plan_of(source, total, budget=available, questions=questions, ratios=_from(source, ratio))
     raise _refusal(plan, replace(plan.rows[0], needs=needed))
 
 
-def check_documents(
-    model: BeaconModel | LongContextModel, documents: Sequence[Document], memory: Any = None
-) -> None:
+def check_documents(model: Sized, documents: Sequence[Document], memory: Any = None) -> None:
     """Refuse documents that will not fit, before anything of them is read.
 
     Their tokens are counted only where that could matter: a tokenizer makes no more tokens than bytes, but
@@ -292,7 +258,7 @@ def _refusal(plan: MemoryPlan, wanted: RatioPlan) -> MemoryBudgetError:
     )
 
 
-def _ratio_of(model: BeaconModel | LongContextModel, tokens: int, memory: Memory | None) -> int:
+def _ratio_of(model: Sized, tokens: int, memory: Memory | None) -> int:
     """The ratio that tokens will be read at; a memory keeps its own."""
     if memory is not None:
         return int(getattr(memory, "ratio", 1))
@@ -300,19 +266,19 @@ def _ratio_of(model: BeaconModel | LongContextModel, tokens: int, memory: Memory
     return int(choose(tokens)) if choose is not None else 1
 
 
-def _available(source: Source, budget: int | str | None) -> int:
+def _available(source: Footprint, budget: int | str | None) -> int:
     if budget is not None:
         _check_count("budget", size := parse_size(budget))
         return size
     return available_memory(source.device) + (source.weights if source.loaded else 0)
 
 
-def _from(source: Source, ratio: int) -> tuple[int, ...]:
+def _from(source: Footprint, ratio: int) -> tuple[int, ...]:
     """A ratio and the higher ones, to name one that fits."""
     return (ratio, *(more for more in RATIOS if ratio < more <= source.costs.longest_ratio))
 
 
-def _ratios(source: Source, ratios: Sequence[int] | None) -> tuple[int, ...]:
+def _ratios(source: Footprint, ratios: Sequence[int] | None) -> tuple[int, ...]:
     longest = source.costs.longest_ratio
     if longest == 1:
         if ratios is not None and tuple(ratios) != (1,):
@@ -329,7 +295,7 @@ def _ratios(source: Source, ratios: Sequence[int] | None) -> tuple[int, ...]:
     return chosen
 
 
-def _row(source: Source, ratio: int, tokens: int, questions: int, available: int) -> RatioPlan:
+def _row(source: Footprint, ratio: int, tokens: int, questions: int, available: int) -> RatioPlan:
     costs = source.costs
 
     def needs(count: int) -> int:

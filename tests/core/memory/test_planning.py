@@ -19,18 +19,10 @@ from memorag_core.memory.beacon import BeaconModel
 from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.bundled import bundled_path
 from memorag_core.memory.longcontext import LongContextModel
-from memorag_core.memory.longcontext.costs import LongContextCosts
 from memorag_core.memory.longcontext.partitions import read_parts
-from memorag_core.memory.planning import (
-    MemoryBudgetError,
-    MemoryPlan,
-    available_memory,
-    check_plan,
-    count_tokens,
-    format_size,
-    parse_size,
-    plan_memory,
-)
+from memorag_core.memory.planning.budget import MemoryBudgetError, available_memory, format_size, parse_size
+from memorag_core.memory.planning.plan import MemoryPlan, check_plan
+from memorag_core.memory.planning.planner import count_tokens, plan_memory
 from tests.core.memory.beacon.conftest import (
     ASK_PROMPTS,
     beacon_model,
@@ -164,7 +156,7 @@ def test_a_long_context_model_is_planned_from_its_folder_as_when_it_is_loaded(
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_the_planned_bytes_of_a_long_context_memory_are_its_bytes(family: str, tokens: int) -> None:
     model = LongContextModel(causal_model(family), chunk=32)
-    costs = LongContextCosts.of(model)
+    costs = model.costs()
     memory = model.feed(random_ids(1, min(tokens, model.capacity))).memory
     assert costs.memory(memory.tokens, 1) == memory.nbytes == model.nbytes(memory.tokens)
     assert costs.reading(tokens, 1) >= costs.memory(tokens, 1)
@@ -193,7 +185,7 @@ def test_the_planned_peak_of_a_long_context_model_is_what_torch_allocates(
     def reading() -> None:
         read_parts(model._host, None, ids.clone(), (), cut=model._cut, head=(), chunk=1024)
 
-    planned = LongContextCosts.of(model).reading(tokens, 1)
+    planned = model.costs().reading(tokens, 1)
     assert peak_of(reading) == pytest.approx(planned, rel=0.1)
 
 

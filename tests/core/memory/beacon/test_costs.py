@@ -39,7 +39,7 @@ def shaped(window: int = 8, capacity: int | None = None, overlap: int = 0) -> Be
 
 
 def costs_of(model: BeaconModel, **changes: Any) -> BeaconCosts:
-    return BeaconCosts.of(model, on_cpu=True, **changes)
+    return model.costs(on_cpu=True, **changes)
 
 
 def read_tokens(model: BeaconModel, tokens: int, ratio: int) -> BeaconMemory:
@@ -124,7 +124,7 @@ def test_more_tokens_never_need_less_and_reading_holds_the_memory(
     ratio: int, tokens: int, more: int, parts: bool, on_cpu: bool, fused: bool
 ) -> None:
     model = shaped(16, 64, 8) if parts else shaped(16)
-    costs = BeaconCosts.of(model, on_cpu=on_cpu, fused=fused)
+    costs = model.costs(on_cpu=on_cpu, fused=fused)
     assert costs.reading(tokens, ratio) <= costs.reading(tokens + more, ratio)
     assert costs.reading(tokens, ratio) > costs.memory(tokens, ratio)
     assert costs.asking(tokens, ratio, questions=1) > costs.memory(tokens, ratio)

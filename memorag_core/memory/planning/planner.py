@@ -1,17 +1,16 @@
-"""What a plan is made from: a model that is loaded, or the files of one that is not.
+"""The plan of a model, which need not be loaded: its files say what it would take.
 
-In: a model, a folder or a hub name. Out: a ``Source``: its costs, and what its weights take. Of a checkpoint
-only the configuration and the tokenizer are read, and a model without numbers is built; of one on the hub no
-weights are fetched.
+In: a model, a folder or a hub name, and a number of tokens. Out: a ``MemoryPlan``. Of a checkpoint only the
+configuration and the tokenizer are read, and a model without numbers is built; of one on the hub no weights
+are fetched.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -19,15 +18,16 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.memory.beacon import BeaconModel, BeaconSettings
 from memorag_core.memory.beacon.checkpoint_files import CONFIG, locate, read_config
-from memorag_core.memory.beacon.costs import BeaconCosts
-from memorag_core.memory.beacon.device import chosen_dtype
-from memorag_core.memory.beacon.quantized import CodedLinear, Quantization, quantization_of
+from memorag_core.memory.beacon.quantized import Quantization
 from memorag_core.memory.beacon.usage import Usage, usage_of
 from memorag_core.memory.beacon.weights import build_model, weight_bytes
 from memorag_core.memory.bundled import bundled_path
-from memorag_core.memory.longcontext import LongContextModel
+from memorag_core.memory.device import chosen_dtype
+from memorag_core.memory.footprint import Footprint
+from memorag_core.memory.local_model import LocalModel
 from memorag_core.memory.longcontext.costs import LongContextCosts
 from memorag_core.memory.planning.budget import planned_device
+from memorag_core.memory.planning.plan import MemoryPlan, plan_of
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import load_prompts
 from memorag_core.system.disk import taken
@@ -35,100 +35,72 @@ from memorag_core.system.disk import taken
 _FETCHED = ("*.json", "*.model", "*.txt", "*.jinja")  # all but the weights
 
 
-class Costs(Protocol):
-    """What a plan asks of the costs of a model; all sizes in bytes."""
-
-    @property
-    def ratios(self) -> tuple[int, ...]:
-        """Those it was made for, its own first."""
-        ...
-
-    @property
-    def longest_ratio(self) -> int:
-        """The largest ratio that it can compute."""
-        ...
-
-    @property
-    def entry(self) -> int:
-        """Of a slot."""
-        ...
-
-    def parts(self, tokens: int, ratio: int) -> int:
-        """Parts that so many tokens are read into."""
-        ...
-
-    def slots(self, tokens: int, ratio: int) -> int:
-        """Slots that they leave."""
-        ...
-
-    def memory(self, tokens: int, ratio: int) -> int:
-        """Of the memory that they leave."""
-        ...
-
-    def reading(self, tokens: int, ratio: int) -> int:
-        """At most while reading them, weights left out."""
-        ...
-
-    def appending(self, tokens: int, ratio: int, *, before: int) -> int:
-        """At most while reading them behind so many others."""
-        ...
-
-    def asking(self, tokens: int, ratio: int, *, questions: int) -> int:
-        """At most while asking, weights left out."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A model as a plan sees it.
-
-    Attributes:
-        name: of the model, to be told.
-        kind: what it is a memory by.
-        costs: what reading and asking cost.
-        weights: bytes of its weights.
-        loaded: whether they are on the device already.
-        device: where it computes.
-        dtype: in what.
-        quantize: how its projections are held; None for in ``dtype``.
-    """
-
-    name: str
-    kind: Literal["beacon", "long-context"]
-    costs: Costs
-    weights: int
-    loaded: bool
-    device: torch.device
-    dtype: torch.dtype
-    quantize: Quantization | None = None
-
-
-def source_of(
-    model: str | os.PathLike[str] | BeaconModel | LongContextModel | None,
+def plan_memory(
+    model: str | os.PathLike[str] | LocalModel[Any] | None,
+    tokens: int,
     *,
     device: str | torch.device = "auto",
+    ratios: Sequence[int] | None = None,
     dtype: str | torch.dtype = "auto",
-    quantize: Quantization | None = None,
-) -> Source:
-    """A model, or what its files say of it; None is the bundled one.
+    quantize: Literal["int8", "int4"] | None = None,
+    budget: int | str | None = None,
+    questions: int = 1,
+) -> MemoryPlan:
+    """What a text will take in memory; nothing is loaded or read.
+
+    A slot takes 2 L H D numbers: keys and values of L layers with H kv heads of D numbers (Activation Beacon,
+    arXiv 2401.03462, section 3; MemoRAG, arXiv 2409.05591). Reading takes, beside slots, the room of one
+    window and what one layer needs for it; docs/plan.md has the formulas. A checkpoint with ``beacon_*``
+    entries in its ``config.json`` is planned as a beacon model, any other as a long-context model.
+
+    Args:
+        model: a checkpoint's name or folder, of which only the configuration, tokenizer and headers are read;
+            a loaded model; None for the bundled one.
+        tokens: of the text, what stands before it included; see ``count_tokens``.
+        device: where a checkpoint would be loaded; "auto" as it would be.
+        ratios: raw tokens for one slot; None for 2, 4, 8, 16 and 32, where they can be computed. Long-context
+            models keep every token and have the ratio 1.
+        dtype: what a checkpoint would be loaded in; "auto" as it would be.
+        quantize: how the projections of a beacon checkpoint would be held; None for in ``dtype``.
+        budget: bytes for weights and memory together, or a size such as "16GB"; None for what is free.
+        questions: that are asked together.
 
     Raises:
+        InputError: no tokens, or a ratio, device, dtype, budget or number of questions that cannot be.
         CheckpointError: files that are missing or cannot be read.
         UnsupportedModelError: an architecture that cannot be planned.
-        InputError: a device or dtype that there is not, or one for a model that has its own.
     """
-    if isinstance(model, BeaconModel | LongContextModel):
-        if (device, dtype, quantize) != ("auto", "auto", None):
-            raise InputError(
-                "device, dtype and quantize say how a model will be loaded, but a loaded one was given. "
-                "Leave them out."
-            )
-        return _loaded(model)
-    if model is not None and not isinstance(model, str | os.PathLike):
+    if model is None or isinstance(model, str | os.PathLike):
+        source = footprint_of(model, device=device, dtype=dtype, quantize=quantize)
+    elif not isinstance(model, LocalModel):
         raise InputError(
             f"The model is a {type(model).__name__}; expected a BeaconModel, a LongContextModel, or the name "
             "or folder of a checkpoint. Other models keep their memories elsewhere."
         )
+    elif (device, dtype, quantize) != ("auto", "auto", None):
+        raise InputError(
+            "device, dtype and quantize say how a model will be loaded, but a loaded one was given. "
+            "Leave them out."
+        )
+    else:
+        source = model.footprint()
+    return plan_of(source, tokens, ratios=ratios, budget=budget, questions=questions)
+
+
+def footprint_of(
+    model: str | os.PathLike[str] | None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    quantize: Quantization | None = None,
+) -> Footprint:
+    """What the files of a model say that it would take; None is the bundled one.
+
+    Raises:
+        CheckpointError: files that are missing or cannot be read.
+        UnsupportedModelError: an architecture that cannot be planned.
+        InputError: a device or dtype that there is not.
+    """
     if quantize not in (None, "int8", "int4"):
         raise InputError(f"quantize is {quantize!r}; expected None, 'int8' or 'int4'.")
     path = bundled_path() if model is None else model
@@ -145,11 +117,8 @@ def source_of(
     built = build_model(entries, settings, kind)
     usage = usage_of(folder)
     empty = BeaconModel(built, settings, tokens=_tokens(folder, usage), usage=usage)
-    costs = BeaconCosts.of(
-        empty, on_cpu=place.type == "cpu", fused=_is_fused(place, kind), coded=quantize is not None
-    )
     weights = weight_bytes(built, dtype=kind, quantize=quantize)
-    return Source(name, "beacon", costs, weights, False, place, kind, quantize)
+    return empty.footprint(name, device=place, quantize=quantize, weights=weights)
 
 
 def count_tokens(model: str | os.PathLike[str] | None, text: str) -> int:
@@ -170,32 +139,7 @@ def count_tokens(model: str | os.PathLike[str] | None, text: str) -> int:
     return head + len(ids)
 
 
-def _loaded(model: BeaconModel | LongContextModel) -> Source:
-    host = model.model
-    held = {id(tensor): tensor for tensor in (*host.parameters(), *_codes(host))}
-    weights = sum(tensor.nbytes for tensor in held.values())
-    name = host.name_or_path or type(host).__name__
-    if isinstance(model, LongContextModel):
-        long = LongContextCosts.of(model)
-        return Source(name, "long-context", long, weights, True, host.device, host.dtype)
-    coding = quantization_of(host)
-    costs = BeaconCosts.of(
-        model,
-        on_cpu=host.device.type == "cpu",
-        fused=_is_fused(host.device, host.dtype),
-        coded=coding is not None,
-    )
-    return Source(name, "beacon", costs, weights, True, host.device, host.dtype, coding)
-
-
-def _codes(host: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """What quantized projections hold, which are no parameters."""
-    for module in host.modules():
-        if isinstance(module, CodedLinear):
-            yield from module.buffers()
-
-
-def _long_context(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Source:
+def _long_context(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Footprint:
     """A long-context model by its config: what its layers keep and see, and a model without numbers."""
     try:
         whole = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
@@ -216,7 +160,7 @@ def _long_context(name: str, folder: Path, device: torch.device, dtype: torch.dt
     head = len(tokens.encode_opening(load_prompts(None))) if tokens is not None else 0
     costs = LongContextCosts.of_config(config, dtype=dtype, head=head, device=device.type)
     weights = sum(parameter.nbytes for parameter in built.parameters())
-    return Source(name, "long-context", costs, weights, False, device, dtype)
+    return Footprint(name, "long-context", costs, weights, False, device, dtype)
 
 
 def _located(model: str | os.PathLike[str]) -> Path:
@@ -237,15 +181,3 @@ def _located(model: str | os.PathLike[str]) -> Path:
 
 def _tokens(folder: Path, usage: Usage) -> Tokens | None:
     return Tokens.load(folder, line_token=usage.line_token, none_token=usage.none_token)
-
-
-def _is_fused(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether attention with a mask and grouped heads has a kernel there that holds no scores."""
-    if device.type == "cpu":
-        return True
-    try:
-        query, key = (torch.zeros(1, heads, 16, 64, device=device, dtype=dtype) for heads in (2, 1))
-        mask = torch.ones(16, 16, dtype=torch.bool, device=device)
-        return bool(torch._fused_sdp_choice(query, key, key, mask, 0.0, False, scale=1.0, enable_gqa=True))
-    except (RuntimeError, AssertionError, NotImplementedError):  # not here: plan for the one that holds them
-        return False
