@@ -22,7 +22,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
-from memorag_core.memory.beacon.checkpoint_files import (
+from memorag_core.memory.beacon.layers import checkpoint_name
+from memorag_core.memory.beacon.quantized import Quantization, check_quantization, quantization_of
+from memorag_core.memory.beacon.settings import BeaconSettings
+from memorag_core.memory.beacon.usage import Usage
+from memorag_core.memory.beacon.weights import build_model, fill_model, weight_bytes
+from memorag_core.memory.checkpoint_files import (
     CONFIG,
     USAGE,
     WEIGHTS,
@@ -31,12 +36,7 @@ from memorag_core.memory.beacon.checkpoint_files import (
     read_json,
     take_inventory,
 )
-from memorag_core.memory.beacon.device import DeviceMap, chosen_device, chosen_dtype, mapped_device
-from memorag_core.memory.beacon.layers import checkpoint_name
-from memorag_core.memory.beacon.quantized import Quantization, check_quantization, quantization_of
-from memorag_core.memory.beacon.settings import BeaconSettings
-from memorag_core.memory.beacon.usage import Usage
-from memorag_core.memory.beacon.weights import build_model, fill_model, weight_bytes
+from memorag_core.memory.device import DeviceMap, chosen_device, chosen_dtype, mapped_device
 from memorag_core.memory.tokenizer import Tokens
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from memorag_core.errors import InputError, MemoRAGError
-from memorag_core.memory.beacon.device import chosen_device
+from memorag_core.memory.device import chosen_device
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

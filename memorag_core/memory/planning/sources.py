@@ -18,13 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.memory.beacon import BeaconModel, BeaconSettings
-from memorag_core.memory.beacon.checkpoint_files import CONFIG, USAGE, locate, read_config, read_json
 from memorag_core.memory.beacon.costs import BeaconCosts
-from memorag_core.memory.beacon.device import chosen_dtype
 from memorag_core.memory.beacon.quantized import CodedLinear, Quantization, quantization_of
 from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.beacon.weights import build_model, weight_bytes
 from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.checkpoint_files import CONFIG, USAGE, locate, read_config, read_json
+from memorag_core.memory.device import chosen_dtype
 from memorag_core.memory.longcontext import LongContextModel
 from memorag_core.memory.longcontext.costs import LongContextCosts
 from memorag_core.memory.planning.budget import planned_device

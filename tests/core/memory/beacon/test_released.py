@@ -15,8 +15,8 @@ from torch import Tensor
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.memory.beacon import BeaconModel, load_checkpoint
-from memorag_core.memory.beacon.checkpoint_files import take_inventory
-from memorag_core.memory.beacon.device import chosen_device, mapped_device
+from memorag_core.memory.checkpoint_files import take_inventory
+from memorag_core.memory.device import chosen_device, mapped_device
 from tests.core.memory.beacon.conftest import (
     FAMILIES,
     GOLDEN,
