@@ -73,12 +73,6 @@ class LocalModel(TokenModel[M]):
         """Raw tokens to a slot."""
         return 1
 
-    @abstractmethod
-    def _reading(
-        self, memory: M | None, ids: Tensor, documents: Sequence[DocumentSpan]
-    ) -> tuple[int, Callable[[Progress], M]]:
-        """How many tokens reading will run, and what does it; refuses what cannot be read."""
-
     @property
     def _least_score(self) -> float | None:
         """What a reply scores that is more than babble; None for a model that does not babble."""
@@ -97,8 +91,8 @@ class LocalModel(TokenModel[M]):
         """Bytes that a token of a row takes while it is asked."""
 
     @abstractmethod
-    def _parts_as(self, memory: M) -> PartReader[Any, M]:
-        """What reads the text of a memory, as it was read."""
+    def _parts(self, memory: M | None, more: int = 0) -> PartReader[Any, M]:
+        """What reads a text as that of a memory was read; refuses more tokens that there is no room for."""
 
     # Reading
 
@@ -315,7 +309,7 @@ class LocalModel(TokenModel[M]):
             InputError: as ``rewind``.
         """
         check_documents(documents, len(text_of(memory).documents))
-        return self._parts_as(memory).to_reread(memory, documents) if documents else 0
+        return self._parts(memory).to_reread(memory, documents) if documents else 0
 
     @torch.inference_mode()
     def rewind(self, memory: M, documents: int) -> M | None:
@@ -331,7 +325,7 @@ class LocalModel(TokenModel[M]):
         check_documents(documents, len(text_of(memory).documents))
         if not documents:
             return None
-        kept = self._parts_as(memory).cut_back(memory, documents)
+        kept = self._parts(memory).cut_back(memory, documents)
         return kept.on("cpu") if self.offload else kept
 
     # Behind the front
@@ -340,6 +334,18 @@ class LocalModel(TokenModel[M]):
     def _opening(self) -> tuple[int, ...]:
         """The ids that every part of a text begins with."""
         return tuple(self.tokens.encode_opening(self._prompts(None))) if self.tokens is not None else ()
+
+    def _reading(
+        self, memory: M | None, ids: Tensor, documents: Sequence[DocumentSpan]
+    ) -> tuple[int, Callable[[Progress], M]]:
+        """How many tokens reading will run, and what does it; refuses what cannot be read."""
+        parts = self._parts(memory, len(ids))
+
+        def read(progress: Progress) -> M:
+            parts.progress = progress
+            return parts.read(memory, ids, documents)
+
+        return parts.to_read(memory, len(ids)), read
 
     def _tokenizer(self) -> Tokens:
         if self.tokens is None:

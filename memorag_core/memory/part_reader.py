@@ -26,7 +26,7 @@ class PartReader(ABC, Generic[B, M]):
         device: where the model computes.
         cut: how the text is cut, None for one part; the head of a part counts beside the cut's tokens.
         head: ids that every part begins with.
-        progress: told of all that is read.
+        progress: told of all that is read; an attribute, to be set before.
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class PartReader(ABC, Generic[B, M]):
         head: Sequence[int] = (),
         progress: Progress | None = None,
     ) -> None:
+        self.progress = progress
         self._device = device
         self._cut = cut
         self._head = torch.tensor(head, dtype=torch.long, device=device)
-        self._progress = progress
 
     # What a kind of memory says of its rows
+
+    _memory_type: type[M]
 
     @abstractmethod
     def _empty(self) -> B:
@@ -68,11 +70,12 @@ class PartReader(ABC, Generic[B, M]):
     def _shortened(self, row: B, tokens: int) -> B:
         """A view of what the row was at so many tokens, 1 or more, that are reusable."""
 
-    @abstractmethod
-    def _memory(self, blocks: Sequence[B], text: ReadText) -> M:
-        """The memory of a text."""
-
     # What follows from it
+
+    def to_read(self, memory: M | None, tokens: int) -> int:
+        """Tokens that reading so many behind a memory runs: those that parts share, twice."""
+        before = len(text_of(memory)) if memory is not None else 0
+        return self._cut.to_read(before, before + tokens) if self._cut is not None else tokens
 
     def read(self, memory: M | None, ids: Tensor, documents: Sequence[DocumentSpan]) -> M:
         """Continue a text.
@@ -134,6 +137,9 @@ class PartReader(ABC, Generic[B, M]):
         if tokens == len(self._head) + cut.capacity:
             blocks = self._with_rows(blocks, [])
         return self._memory(blocks, text)
+
+    def _memory(self, blocks: Sequence[B], text: ReadText) -> M:
+        return self._memory_type(tuple(blocks), len(self._head) + len(text), text)
 
     def _cut_of(self, text: ReadText) -> Cut:
         return self._cut if self._cut is not None else Cut(len(text) + 1, 0)

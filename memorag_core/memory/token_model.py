@@ -45,6 +45,7 @@ class TokenModel(ABC, Generic[M]):
     """
 
     fed_in_step: ClassVar[bool] = False
+    _memory_type: type[M]
 
     # What a kind of model says of itself
 
@@ -67,10 +68,6 @@ class TokenModel(ABC, Generic[M]):
     @abstractmethod
     def _decode(self, block: Any, prompt: Tensor, replies: Replies) -> list[Generated]:
         """What every row says after its prompt [B, T], past end tokens."""
-
-    @abstractmethod
-    def _fed_memory(self, blocks: Sequence[Any], tokens: int) -> M:
-        """The memory of a stream of tokens."""
 
     def _check_positions(self, memory: M | None, more: int) -> None:
         """Refuse tokens behind a memory that there are no positions for."""
@@ -100,9 +97,8 @@ class TokenModel(ABC, Generic[M]):
             )
         fed = [self._feed(block, rows) for block, rows in _by_block(blocks, ids)]
         tokens = (memory.tokens if memory is not None else 0) + ids.shape[1]
-        return Feed(
-            self._fed_memory([block for block, _ in fed], tokens), torch.cat([logits for _, logits in fed])
-        )
+        longer = self._memory_type(tuple(block for block, _ in fed), tokens)
+        return Feed(longer, torch.cat([logits for _, logits in fed]))
 
     @torch.inference_mode()
     def greedy(self, input_ids: Ids, memory: M | None = None, *, max_new_tokens: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -31,12 +31,10 @@ from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.serialize import identity, pack, unpack
 from memorag_core.memory.beacon.settings import BeaconSettings
 from memorag_core.memory.beacon.usage import Usage
-from memorag_core.memory.block_memory import Progress
 from memorag_core.memory.decoding import Generated, Replies
 from memorag_core.memory.device import DeviceMap
 from memorag_core.memory.local_model import LocalModel
 from memorag_core.memory.partitions import Cut
-from memorag_core.memory.tokenized_text import DocumentSpan
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.types import ClueKind
@@ -74,6 +72,7 @@ class BeaconModel(LocalModel[BeaconMemory]):
     """
 
     fed_in_step = True
+    _memory_type = BeaconMemory
 
     def __init__(
         self,
@@ -321,9 +320,6 @@ class BeaconModel(LocalModel[BeaconMemory]):
     def _decode(self, block: Block, prompt: Tensor, replies: Replies) -> list[Generated]:
         return generate(self._host, block, [prompt], replies)
 
-    def _fed_memory(self, blocks: Sequence[Block], tokens: int) -> BeaconMemory:
-        return BeaconMemory(tuple(blocks), tokens)
-
     @property
     def _fill(self) -> int | None:
         return self.window if self.usage.pad_windows else None
@@ -337,20 +333,12 @@ class BeaconModel(LocalModel[BeaconMemory]):
     def _ratio_of(self, memory: BeaconMemory) -> int:
         return memory.ratio
 
-    def _reading(
-        self, memory: BeaconMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
-    ) -> tuple[int, Callable[[Progress], BeaconMemory]]:
-        head = len(self._opening)
-        ratio = memory.ratio if memory is not None else self.ratio_for(head + len(ids))
+    def _parts(self, memory: BeaconMemory | None, more: int = 0) -> BeaconParts:
+        ratio = memory.ratio if memory is not None else self.ratio_for(len(self._opening) + more)
         cut = self._cut_at(ratio)
-        self._check_fits(memory, len(ids), ratio, cut)
-        before = memory.tokens - head if memory is not None else 0
-        total = cut.to_read(before, before + len(ids)) if cut is not None else len(ids)
-
-        def read(progress: Progress) -> BeaconMemory:
-            return self._parts(ratio, progress).read(memory, ids, documents)
-
-        return total, read
+        if more:
+            self._check_fits(memory, more, ratio, cut)
+        return BeaconParts(self._host, Stream(self.window, ratio), cut=cut, head=self._opening)
 
     @property
     def _least_score(self) -> float | None:
@@ -365,10 +353,3 @@ class BeaconModel(LocalModel[BeaconMemory]):
 
     def _entry_bytes(self) -> int:
         return self._host.allocate(rows=0, length=0).entry_bytes
-
-    def _parts_as(self, memory: BeaconMemory) -> BeaconParts:
-        return self._parts(memory.ratio)
-
-    def _parts(self, ratio: int, progress: Progress | None = None) -> BeaconParts:
-        stream = Stream(self.window, ratio)
-        return BeaconParts(self._host, stream, cut=self._cut_at(ratio), head=self._opening, progress=progress)

@@ -18,7 +18,6 @@ from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.block_memory import Progress
 from memorag_core.memory.part_reader import PartReader
 from memorag_core.memory.partitions import Cut
-from memorag_core.memory.tokenized_text import ReadText
 
 BLOCK_ROWS = 128
 """Parts kept in one block: what appending copies at most, and what is asked in one run."""
@@ -42,6 +41,8 @@ class BeaconParts(PartReader[Block, BeaconMemory]):
         progress: told of every window.
     """
 
+    _memory_type = BeaconMemory
+
     def __init__(
         self,
         host: Host,
@@ -59,7 +60,7 @@ class BeaconParts(PartReader[Block, BeaconMemory]):
         return empty_block(self._host, self._stream, rows=1)
 
     def _read(self, row: Block, ids: Tensor) -> Block:
-        return read(self._host, row, ids, progress=self._progress).block
+        return read(self._host, row, ids, progress=self.progress).block
 
     def _most_rows(self, tokens: int) -> int:
         return BLOCK_ROWS
@@ -80,7 +81,7 @@ class BeaconParts(PartReader[Block, BeaconMemory]):
             for start in range(0, len(rows), together):
                 some = torch.stack(list(rows[start : start + together]))
                 store = work.of_rows(0, len(some))
-                read_windows(host, store, stream, some, progress=self._progress)
+                read_windows(host, store, stream, some, progress=self.progress)
                 slots.of_rows(row, row + len(some)).write(store.span(0, after.slots))
                 row += len(some)
         return Block(after, slots, slots.span(0, 0))
@@ -90,6 +91,3 @@ class BeaconParts(PartReader[Block, BeaconMemory]):
 
     def _shortened(self, row: Block, tokens: int) -> Block:
         return row.closed(tokens)
-
-    def _memory(self, blocks: Sequence[Block], text: ReadText) -> BeaconMemory:
-        return BeaconMemory(tuple(blocks), len(self._head) + len(text), text)

@@ -20,7 +20,7 @@ from memorag_core.memory.input_texts import texts_of
 from memorag_core.memory.llm import CONCURRENCY, LLM, CountTokens, Request, Said, Turn, Usage
 from memorag_core.memory.partitions import check_documents
 from memorag_core.memory.prompt_chunks import Piece, cut_pieces
-from memorag_core.memory.requests import check_new_tokens, checked_asks
+from memorag_core.memory.requests import check_new_tokens, checked_asks, is_whole
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import Watch
 from memorag_core.types import Ask, Document, Recollection
@@ -83,13 +83,13 @@ class HostedModel:
         count_tokens: CountTokens | None = None,
     ) -> None:
         self._llm = LLM(llm, name=name, concurrency=concurrency, count_tokens=count_tokens)
-        if not _whole(capacity) or capacity < LEAST_CAPACITY:
+        if not is_whole(capacity) or capacity < LEAST_CAPACITY:
             raise InputError(
                 f"The capacity is {capacity!r}; expected the tokens of text in one prompt, {LEAST_CAPACITY} "
                 "or more. Give what the model reads at once, less some thousands."
             )
         shared = capacity // 32 if overlap == "auto" else overlap
-        if not _whole(shared) or not 0 <= shared <= capacity // 2:
+        if not is_whole(shared) or not 0 <= shared <= capacity // 2:
             raise InputError(
                 f"The overlap is {overlap!r}; expected 0 to {capacity // 2} tokens, half of the capacity."
             )
@@ -338,7 +338,3 @@ def _turns(prompts: PromptSet, context: str, request: str) -> tuple[Turn, ...]:
 
 def _digest(prompts: PromptSet) -> str:
     return hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ parts and tokens are put together here; it knows nothing of clues, chunks or ret
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from memorag_core.errors import InputError
-from memorag_core.memory.block_memory import Progress
 from memorag_core.memory.decoding import Generated, Replies
 from memorag_core.memory.local_model import LocalModel
 from memorag_core.memory.longcontext.checkpoint import load_checkpoint
@@ -27,8 +26,7 @@ from memorag_core.memory.longcontext.prefill import empty_block, read
 from memorag_core.memory.longcontext.serialize import identity, pack, unpack
 from memorag_core.memory.longcontext.trial import try_host
 from memorag_core.memory.partitions import Cut
-from memorag_core.memory.requests import LONGEST_REPLY
-from memorag_core.memory.tokenized_text import DocumentSpan
+from memorag_core.memory.requests import LONGEST_REPLY, is_whole
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.types import ClueKind
@@ -70,6 +68,8 @@ class LongContextModel(LocalModel[LongContextMemory]):
         CheckpointError: a tokenizer without a tokenizer.json.
     """
 
+    _memory_type = LongContextMemory
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -86,7 +86,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
                 f"The model is a {type(model).__name__}; expected a causal language model of transformers, "
                 "or LongContextModel.from_pretrained(name)."
             )
-        if not _whole(chunk) or chunk < 1:
+        if not is_whole(chunk) or chunk < 1:
             raise InputError(f"The chunk is {chunk!r}; expected 1 token or more.")
         self.tokens = tokenizer if isinstance(tokenizer, Tokens) or tokenizer is None else Tokens(tokenizer)
         self.prompts = prompts
@@ -190,13 +190,13 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _chosen_cut(self, capacity: int | Literal["auto"], overlap: int | Literal["auto"]) -> Cut:
         most, head = self.positions, len(self._opening)
         whole = most - min(RESERVED, most // 4) if capacity == "auto" else capacity
-        if not _whole(whole) or not head < whole < most:
+        if not is_whole(whole) or not head < whole < most:
             raise InputError(
                 f"The capacity is {whole!r}; expected {head + 1} to {most - 1} tokens: it was made for "
                 f"{most}, what stands before the text has {head}, and a request must follow it."
             )
         shared = min(whole // 8, whole - head - 1) if overlap == "auto" else overlap
-        if not _whole(shared) or not 0 <= shared < whole - head:
+        if not is_whole(shared) or not 0 <= shared < whole - head:
             raise InputError(f"The overlap is {shared!r}; expected 0 to {whole - head - 1} tokens.")
         return Cut(whole - head, shared)
 
@@ -228,24 +228,14 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _decode(self, block: Block, prompt: Tensor, replies: Replies) -> list[Generated]:
         return generate(self._host, block, [prompt], replies, chunk=self.chunk)
 
-    def _fed_memory(self, blocks: Sequence[Block], tokens: int) -> LongContextMemory:
-        return LongContextMemory(tuple(blocks), tokens)
-
     def _prompts(self, language: str | None) -> PromptSet:
         return self.prompts if self.prompts is not None else load_prompts(language)
 
     def _cut_for(self, memory: LongContextMemory) -> Cut:
         return self._cut
 
-    def _reading(
-        self, memory: LongContextMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
-    ) -> tuple[int, Callable[[Progress], LongContextMemory]]:
-        before = memory.tokens - len(self._opening) if memory is not None else 0
-
-        def read(progress: Progress) -> LongContextMemory:
-            return self._parts(progress).read(memory, ids, documents)
-
-        return self._cut.to_read(before, before + len(ids)), read
+    def _parts(self, memory: LongContextMemory | None, more: int = 0) -> LongContextParts:
+        return LongContextParts(self._host, chunk=self.chunk, cut=self._cut, head=self._opening)
 
     def _longest_reply(
         self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
@@ -261,14 +251,6 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _entry_bytes(self) -> int:
         return sum(group.token_bytes for group in self._host.layout.groups)
 
-    def _parts_as(self, memory: LongContextMemory) -> LongContextParts:
-        return self._parts()
-
-    def _parts(self, progress: Progress | None = None) -> LongContextParts:
-        return LongContextParts(
-            self._host, chunk=self.chunk, cut=self._cut, head=self._opening, progress=progress
-        )
-
 
 def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
     """The ids that end a reply, by generation config, config and tokenizer."""
@@ -282,7 +264,3 @@ def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
     for source in sources:
         ids.update(source if isinstance(source, list | tuple) else [] if source is None else [source])
     return frozenset(ids)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -17,7 +17,6 @@ from memorag_core.memory.longcontext.memory import Block, LongContextMemory
 from memorag_core.memory.longcontext.prefill import empty_block, read
 from memorag_core.memory.part_reader import PartReader
 from memorag_core.memory.partitions import Cut
-from memorag_core.memory.tokenized_text import ReadText
 
 BLOCK_ROWS, BLOCK_BYTES = 128, 1 << 28
 """Parts, and bytes of them, that are kept in one block if there are more than one: what appending copies at
@@ -38,6 +37,8 @@ class LongContextParts(PartReader[Block, LongContextMemory]):
         progress: told of every chunk.
     """
 
+    _memory_type = LongContextMemory
+
     def __init__(
         self,
         host: Host,
@@ -55,7 +56,7 @@ class LongContextParts(PartReader[Block, LongContextMemory]):
         return empty_block(self._host, rows=1)
 
     def _read(self, row: Block, ids: Tensor) -> Block:
-        return read(self._host, row, ids, chunk=self._chunk, progress=self._progress).block
+        return read(self._host, row, ids, chunk=self._chunk, progress=self.progress).block
 
     def _most_rows(self, tokens: int) -> int:
         return max(1, min(BLOCK_ROWS, BLOCK_BYTES // self._host.layout.nbytes(tokens)))
@@ -93,6 +94,3 @@ class LongContextParts(PartReader[Block, LongContextMemory]):
 
     def _shortened(self, row: Block, tokens: int) -> Block:
         return Block(tokens, 1, tuple(entries.span(0, tokens) for entries in row.kept), row.rooms)
-
-    def _memory(self, blocks: Sequence[Block], text: ReadText) -> LongContextMemory:
-        return LongContextMemory(tuple(blocks), len(self._head) + len(text), text)

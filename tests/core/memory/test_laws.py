@@ -208,6 +208,12 @@ def test_nothing_to_read_is_refused(kind: str, text: Any) -> None:
         model_of(kind).memorize(text)
 
 
+@every_kind
+def test_half_of_a_surrogate_pair_is_refused(kind: str) -> None:
+    with pytest.raises(InputError, match=r"Document 1 is no Unicode text.*right encoding"):
+        model_of(kind).memorize(["Words.", "Half of one: \ud800"])
+
+
 # Saving
 
 

@@ -103,11 +103,6 @@ def test_the_users_own_count_of_tokens_decides_about_parts() -> None:
     assert [memory.text(part).count("five") for part in range(memory.parts)] == [12, 12, 12, 4]
 
 
-def test_half_of_a_surrogate_pair_is_refused() -> None:
-    with pytest.raises(InputError, match="no Unicode"):
-        offline().memorize("\ud800")
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
