@@ -145,9 +145,10 @@ def measure(name: str, folder: Path, tokens: int, ratio: int) -> dict[str, objec
     """Read so many tokens, as ``memorize`` does; what was planned and what it took."""
     from memorag_core.memory.beacon import BeaconModel
     from memorag_core.memory.beacon.host import Host
-    from memorag_core.memory.beacon.partitions import Cut, read_parts
+    from memorag_core.memory.beacon.partitions import BeaconParts
     from memorag_core.memory.beacon.prefill import empty_block, read
     from memorag_core.memory.beacon.schedule import Stream
+    from memorag_core.memory.partitions import Cut
     from memorag_core.memory.planning.planner import plan_memory
 
     (planned,) = plan_memory(folder, tokens, device="cpu", ratios=(ratio,)).rows
@@ -159,7 +160,7 @@ def measure(name: str, folder: Path, tokens: int, ratio: int) -> dict[str, objec
     def reading(count: int) -> int:
         ids = torch.randint(0, host.vocabulary, (count,))
         if cut is not None:
-            return read_parts(host, None, ids, (), stream=stream, cut=cut).nbytes
+            return BeaconParts(host, stream, cut=cut).read(None, ids, ()).nbytes
         ids = torch.cat((ids[:0], ids))  # behind an opening, as in a text
         done = read(host, empty_block(host, stream, rows=1), ids[None]).block
         return done.slots.nbytes + done.tail.nbytes

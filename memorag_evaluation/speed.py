@@ -25,8 +25,9 @@ from memorag_core.memory.beacon import BeaconMemory, BeaconModel, BeaconSettings
 from memorag_core.memory.beacon.cache import Block, KeyValues
 from memorag_core.memory.beacon.host import Host
 from memorag_core.memory.beacon.layers import BeaconLinear, attach
-from memorag_core.memory.beacon.partitions import BLOCK_ROWS, READ_TOKENS, Cut
+from memorag_core.memory.beacon.partitions import BLOCK_ROWS, READ_TOKENS
 from memorag_core.memory.beacon.schedule import Step, Stream, steps
+from memorag_core.memory.partitions import Cut
 from memorag_core.prompts import load_prompts
 
 Run = Callable[[], object]

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from memorag_core.system.locking import Lock
 
+SPARE = 4
+"""A memory that outgrows its room moves to one that is larger by a ``SPARE``-th: few moves, little waste."""
+
 
 class Rotation(Protocol):
     """Moves keys that are rotated for one position to another."""
@@ -121,3 +124,21 @@ class Room:
         """Give the right back, with what was written before ``end`` kept for ever."""
         with self._lock:
             self._end = end
+
+
+def claimed_room(room: Room | None, entries: KeyValues, capacity: int) -> Room:
+    """A room with these entries at its head that nobody else writes to: their own, else a larger one.
+
+    Args:
+        room: where the entries lie and may grow; None where they lie alone.
+        entries: what is kept, up to the end of what the room holds.
+        capacity: entries that the room must have space for.
+    """
+    end = entries.length
+    if room is not None and room.claim(end, capacity):
+        return room
+    spare = end + end // SPARE  # what is read at once gets just what it needs
+    room = Room(entries.allocate(rows=entries.rows, length=max(capacity, spare)), end)
+    room.store.span(0, end).write(entries)
+    room.claim(end, capacity)
+    return room

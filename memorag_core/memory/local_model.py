@@ -7,24 +7,28 @@ become keys and values, and how they are attended to, is for each kind of model 
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memorag_core.errors import InputError, NothingMemorizedError, UnsupportedModelError
+from memorag_core.memory.block_memory import M, Progress, text_of
 from memorag_core.memory.decoding import Generated, Replies
 from memorag_core.memory.footprint import Footprint
 from memorag_core.memory.grounding import Passages, SpanConstraint, Vocabulary
+from memorag_core.memory.input_texts import texts_of
+from memorag_core.memory.part_reader import PartReader
 from memorag_core.memory.partitions import Cut, alike, check_documents
 from memorag_core.memory.requests import check_new_tokens, checked_asks
 from memorag_core.memory.responses import Asked, Run
-from memorag_core.memory.tokenized_text import DocumentSpan, ReadText
+from memorag_core.memory.token_model import TokenModel
+from memorag_core.memory.tokenized_text import DocumentSpan
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet
 from memorag_core.protocols import Watch
@@ -34,12 +38,6 @@ from memorag_core.types import Ask, ClueKind, Document, Recollection
 
 logger = logging.getLogger(__name__)
 
-Ids: TypeAlias = Tensor | Sequence[int] | Sequence[Sequence[int]]
-"""Token ids [B, T], or [T] for one row."""
-
-Progress: TypeAlias = Callable[[int], object]
-"""Told how many raw tokens were read since the last call."""
-
 ASKED_ROWS = 512
 ASKED_BYTES = 1 << 30
 """Rows, and bytes of their own keys and values, that are asked in one run."""
@@ -47,55 +45,7 @@ ASKED_BYTES = 1 << 30
 _ANY_QUESTION = "?"  # in a request whose other tokens are counted
 
 
-class Block(Protocol):
-    """Rows of a memory that were read in step."""
-
-    @property
-    def rows(self) -> int:
-        """How many."""
-        ...
-
-    def of_rows(self, start: int, stop: int) -> Self:
-        """A view of some of them."""
-        ...
-
-    def on(self, device: str | torch.device) -> Self:
-        """The same rows on a device."""
-        ...
-
-
-class LocalMemory(Protocol):
-    """A memory of blocks of rows, a row for each part of the text."""
-
-    @property
-    def blocks(self) -> Sequence[Any]:
-        """In order."""
-        ...
-
-    @property
-    def tokens(self) -> int:
-        """Raw tokens read, what stands before the text included."""
-        ...
-
-    @property
-    def parts(self) -> int:
-        """Rows of all blocks."""
-        ...
-
-    @property
-    def text(self) -> ReadText | None:
-        """What was read; None where token ids were fed."""
-        ...
-
-    def on(self, device: str | torch.device) -> Self:
-        """The same memory on a device."""
-        ...
-
-
-M = TypeVar("M", bound=LocalMemory)
-
-
-class LocalModel(ABC, Generic[M]):
+class LocalModel(TokenModel[M]):
     """Text in and out of a memory model that computes here; subclasses compute.
 
     Attributes:
@@ -112,14 +62,6 @@ class LocalModel(ABC, Generic[M]):
     # What a kind of model says of itself
 
     @property
-    @abstractmethod
-    def _device(self) -> torch.device: ...
-
-    @property
-    @abstractmethod
-    def _vocabulary(self) -> int: ...
-
-    @property
     def _fill(self) -> int | None:
         """Documents are filled up to a multiple of so many tokens; None for white space between them."""
         return None
@@ -134,12 +76,6 @@ class LocalModel(ABC, Generic[M]):
     def _ratio_of(self, memory: M) -> int:
         """Raw tokens to a slot."""
         return 1
-
-    @abstractmethod
-    def _reading(
-        self, memory: M | None, ids: Tensor, documents: Sequence[DocumentSpan]
-    ) -> tuple[int, Callable[[Progress], M]]:
-        """How many tokens reading will run, and what does it; refuses what cannot be read."""
 
     @property
     def _least_score(self) -> float | None:
@@ -163,10 +99,8 @@ class LocalModel(ABC, Generic[M]):
         """Bytes that a token of a row takes while it is asked."""
 
     @abstractmethod
-    def _to_reread(self, memory: M, documents: int) -> int: ...
-
-    @abstractmethod
-    def _cut_back(self, memory: M, documents: int) -> M: ...
+    def _parts(self, memory: M | None, more: int = 0) -> PartReader[Any, M]:
+        """What reads a text as that of a memory was read; refuses more tokens that there is no room for."""
 
     # What it takes
 
@@ -431,7 +365,7 @@ class LocalModel(ABC, Generic[M]):
             InputError: as ``rewind``.
         """
         check_documents(documents, len(text_of(memory).documents))
-        return self._to_reread(memory, documents) if documents else 0
+        return self._parts(memory).to_reread(memory, documents) if documents else 0
 
     @torch.inference_mode()
     def rewind(self, memory: M, documents: int) -> M | None:
@@ -447,7 +381,7 @@ class LocalModel(ABC, Generic[M]):
         check_documents(documents, len(text_of(memory).documents))
         if not documents:
             return None
-        kept = self._cut_back(memory, documents)
+        kept = self._parts(memory).cut_back(memory, documents)
         return kept.on("cpu") if self.offload else kept
 
     # Behind the front
@@ -456,6 +390,18 @@ class LocalModel(ABC, Generic[M]):
     def _opening(self) -> tuple[int, ...]:
         """The ids that every part of a text begins with."""
         return tuple(self.tokens.encode_opening(self._prompts(None))) if self.tokens is not None else ()
+
+    def _reading(
+        self, memory: M | None, ids: Tensor, documents: Sequence[DocumentSpan]
+    ) -> tuple[int, Callable[[Progress], M]]:
+        """How many tokens reading will run, and what does it; refuses what cannot be read."""
+        parts = self._parts(memory, len(ids))
+
+        def read(progress: Progress) -> M:
+            parts.progress = progress
+            return parts.read(memory, ids, documents)
+
+        return parts.to_read(memory, len(ids)), read
 
     def _tokenizer(self) -> Tokens:
         if self.tokens is None:
@@ -470,7 +416,7 @@ class LocalModel(ABC, Generic[M]):
     ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[DocumentSpan, ...]]:
         head = len(self._opening)
         tokens = self._tokenizer()
-        return tokens.encode_documents(_texts(given), before=before, opening=head, fill=self._fill)
+        return tokens.encode_documents(texts_of(given), before=before, opening=head, fill=self._fill)
 
     def _request(self, tokens: Tokens, prompts: PromptSet, ask: Ask) -> Tensor:
         ids = tokens.encode_request(prompts, ask.kind, ask.question)
@@ -489,52 +435,6 @@ class LocalModel(ABC, Generic[M]):
             logger.warning("Spans are not held to the text: %s", error)
             return None
 
-    def _ids(self, input_ids: Ids) -> Tensor:
-        """What was given as ids [B, T] int64 on the model's device."""
-        try:
-            ids = torch.as_tensor(input_ids)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"The input_ids are no table of numbers: {error}. Expected [B, T] ids."
-            ) from error
-        ids = ids[None] if ids.ndim == 1 else ids
-        if ids.ndim != 2 or not ids.numel():
-            raise InputError(
-                f"The input_ids have shape {tuple(ids.shape)}; expected [B, T] with one token or more."
-            )
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise InputError(f"The input_ids are {ids.dtype}; expected whole numbers.")
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self._vocabulary:
-            raise InputError(
-                f"The input_ids reach from {low} to {high}; expected 0 to {self._vocabulary - 1}. Use the "
-                "model's own tokenizer."
-            )
-        return ids.to(device=self._device, dtype=torch.long)
-
-
-def text_of(memory: LocalMemory) -> ReadText:
-    """What a memory has read.
-
-    Raises:
-        InputError: it was made or continued by ``feed``, so that its text is not known.
-    """
-    if memory.text is None:
-        raise InputError(
-            "This memory was made or continued by feed(), so that its text is not known. Continue it with "
-            "feed(), or memorize the text again."
-        )
-    return memory.text
-
-
-def check_rows(ids: Tensor, memory: LocalMemory) -> None:
-    """Refuse ids [B, T] that have not a row for each row of the memory."""
-    if ids.shape[0] != memory.parts:
-        raise InputError(
-            f"The input_ids have {ids.shape[0]} rows and the memory {memory.parts}; expected the same. Feed "
-            "a row for each row of the memory, or take one with memory.row(i)."
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -544,18 +444,3 @@ class _Request:
     limit: int
     parts: tuple[int, ...] | None
     held: bool
-
-
-def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:
-    items = [given] if isinstance(given, str | Document) else given
-    if not isinstance(items, Sequence):
-        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
-    if not items:
-        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
-    texts = [item.text if isinstance(item, Document) else item for item in items]
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(
-                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
-            )
-    return texts

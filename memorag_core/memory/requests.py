@@ -6,6 +6,7 @@ In: requests. Out: the same, or a refusal. Knows no model.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeGuard
 
 from memorag_core.errors import InputError
 from memorag_core.types import CLUE_KINDS, Ask, ClueKind
@@ -60,5 +61,10 @@ def check_question(question: str, kinds: Collection[ClueKind]) -> None:
 
 def check_new_tokens(count: object) -> None:
     """Refuse what is no number of tokens to decode."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    if not is_whole(count) or count < 1:
         raise InputError(f"max_new_tokens is {count!r}; expected 1 or more.")
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)

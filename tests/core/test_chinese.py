@@ -12,7 +12,7 @@ import pytest
 from memorag_core import ChunkSettings, ClueSettings, HostedModel, LongContextModel, MemoRAG
 from memorag_core.memory.beacon import BeaconModel
 from memorag_core.prompts import load_prompts
-from tests.core.memory.beacon.test_text import text_model as beacon_text_model
+from tests.core.memory.beacon.conftest import text_model as beacon_text_model
 from tests.core.memory.longcontext.conftest import text_model
 
 JOURNEY = (Path(__file__).parent / "texts" / "journey.txt").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ from memorag_core import (
 from memorag_core.prompts import PromptSet
 from tests.core.doubles import SentenceModel, WordEmbedder, asks
 from tests.core.memory.beacon import conftest as beacon
-from tests.core.memory.beacon.test_text import text_model as beacon_text_model
+from tests.core.memory.beacon.conftest import text_model as beacon_text_model
 from tests.core.memory.longcontext import conftest as longcontext
 
 WORDS = (

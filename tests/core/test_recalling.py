@@ -30,7 +30,7 @@ from memorag_core.memory.bundled import bundled_path
 from memorag_core.memory.grounding import Passages
 from memorag_core.prompts import PromptSet
 from tests.core.loopback import ChatServer, chat
-from tests.core.memory.beacon.test_text import text_model as beacon_text_model
+from tests.core.memory.beacon.conftest import text_model as beacon_text_model
 from tests.core.memory.longcontext.conftest import assert_close, snapshot, state, text_model
 
 TEXT = (Path(__file__).parents[2] / "examples" / "parish.txt").read_text(encoding="utf-8")

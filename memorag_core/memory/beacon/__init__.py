@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from memorag_core.memory.beacon.cache import BeaconMemory
 from memorag_core.memory.beacon.checkpoint import load_checkpoint, save_checkpoint
-from memorag_core.memory.beacon.model import BeaconModel, Feed
+from memorag_core.memory.beacon.model import BeaconModel
 from memorag_core.memory.beacon.settings import BeaconSettings
+from memorag_core.memory.token_model import Feed
 
 __all__ = ["BeaconMemory", "BeaconModel", "BeaconSettings", "Feed", "load_checkpoint", "save_checkpoint"]

@@ -13,16 +13,15 @@ Shape letters: L layers, B rows (parts), H kv heads, M slots, T entries, D head 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 
 from memorag_core.errors import InputError
-from memorag_core.memory.beacon.rotary import Rotary
 from memorag_core.memory.beacon.schedule import Stream
+from memorag_core.memory.block_memory import BlockMemory
 from memorag_core.memory.kv_cache import KeyValues as KeyValues
 from memorag_core.memory.kv_cache import Room as Room
-from memorag_core.memory.tokenized_text import ReadText
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +45,21 @@ class Block:
         """Rows, B."""
         return self.slots.rows
 
+    @property
+    def tokens(self) -> int:
+        """Raw tokens of each row."""
+        return self.stream.tokens
+
+    @property
+    def place(self) -> Stream:
+        """Where the rows stand."""
+        return self.stream
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values."""
+        return self.slots.nbytes + self.tail.nbytes
+
     def of_rows(self, start: int, stop: int) -> Block:
         """A view of some rows."""
         return Block(self.stream, self.slots.of_rows(start, stop), self.tail.of_rows(start, stop))
@@ -62,36 +76,11 @@ class Block:
         stream = Stream(self.stream.window, self.stream.ratio, tokens)
         return Block(stream, self.slots.span(0, stream.slots), self.tail.span(0, 0))
 
-    def unrotated(self, rotary: Rotary) -> Block:
-        """A copy with keys as they were before rotary positions."""
-        device = self.slots.keys.device
-        slots = torch.arange(self.slots.length, device=device)
-        tail = self.slots.length + torch.arange(self.tail.length, device=device)
-        return Block(self.stream, self.slots.moved(rotary, -slots), self.tail.moved(rotary, -tail))
 
+class BeaconMemory(BlockMemory[Block]):
+    """What a beacon model is left with: slots for windows that are closed, and all of the last one."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BeaconMemory:
-    """What is left after reading: an immutable value, shared freely between threads.
-
-    Attributes:
-        blocks: the rows, in order; all at the same place of their streams, but the last part of a text that
-            was cut, which may have come less far.
-        tokens: raw tokens read; over all parts where a text was cut into parts, else of each row.
-        text: what was read, for a memory of text; None where ``feed`` made or continued it.
-    """
-
-    blocks: tuple[Block, ...]
-    tokens: int
-    text: ReadText | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        streams = [block.stream for block in self.blocks]
-        if not streams or len({*streams[:-1]}) > 1 or streams[-1].tokens > streams[0].tokens:
-            raise InputError(
-                f"The blocks of a memory stand at {streams}; expected one or more, all at the same place but "
-                "the last, which may have come less far."
-            )
+    __slots__ = ()
 
     @property
     def stream(self) -> Stream:
@@ -104,32 +93,9 @@ class BeaconMemory:
         return self.stream.slots
 
     @property
-    def parts(self) -> int:
-        """Rows that are asked together, B."""
-        return sum(block.rows for block in self.blocks)
-
-    @property
     def ratio(self) -> int:
         """Raw tokens for one slot."""
         return self.stream.ratio
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the keys and values."""
-        return sum(block.slots.nbytes + block.tail.nbytes for block in self.blocks)
-
-    def row(self, index: int) -> BeaconMemory:
-        """One row as a memory of its own; shares its bytes.
-
-        Raises:
-            InputError: there is no such row.
-        """
-        place = index
-        for block in self.blocks:
-            if 0 <= place < block.rows:
-                return BeaconMemory((block.of_rows(place, place + 1),), block.stream.tokens)
-            place -= block.rows
-        raise InputError(f"Row {index} was asked for; expected 0 to {self.parts - 1}.")
 
     @classmethod
     def stack(cls, memories: Sequence[BeaconMemory]) -> BeaconMemory:
@@ -148,17 +114,3 @@ class BeaconMemory:
             )
         blocks = tuple(block for memory in memories for block in memory.blocks)
         return cls(blocks, memories[0].stream.tokens)
-
-    def on(self, device: str | torch.device) -> BeaconMemory:
-        """The same memory on a device, such as "cpu" while nobody asks it; itself where it lies there.
-
-        Its model can be asked and continued all the same: it takes one block at a time to where it computes.
-        """
-        blocks = tuple(block.on(device) for block in self.blocks)
-        here = all(moved is block for moved, block in zip(blocks, self.blocks, strict=True))
-        return self if here else replace(self, blocks=blocks)
-
-    def without_room(self) -> BeaconMemory:
-        """The same memory in allocations of exactly its size."""
-        blocks = tuple(replace(block, slots=block.slots.exact(), room=None) for block in self.blocks)
-        return replace(self, blocks=blocks)

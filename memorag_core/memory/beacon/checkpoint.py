@@ -23,7 +23,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
-from memorag_core.memory.beacon.checkpoint_files import (
+from memorag_core.memory.beacon.layers import checkpoint_name
+from memorag_core.memory.beacon.quantized import Quantization, check_quantization, quantization_of
+from memorag_core.memory.beacon.settings import BeaconSettings
+from memorag_core.memory.beacon.usage import Usage, usage_of
+from memorag_core.memory.beacon.weights import build_model, fill_model, weight_bytes
+from memorag_core.memory.checkpoint_files import (
     CONFIG,
     WEIGHTS,
     locate,
@@ -31,11 +36,6 @@ from memorag_core.memory.beacon.checkpoint_files import (
     read_json,
     take_inventory,
 )
-from memorag_core.memory.beacon.layers import checkpoint_name
-from memorag_core.memory.beacon.quantized import Quantization, check_quantization, quantization_of
-from memorag_core.memory.beacon.settings import BeaconSettings
-from memorag_core.memory.beacon.usage import Usage, usage_of
-from memorag_core.memory.beacon.weights import build_model, fill_model, weight_bytes
 from memorag_core.memory.device import DeviceMap, chosen_device, chosen_dtype, mapped_device
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.system.disk import taken

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from memorag_core.memory.beacon.attention import MASK_LIMIT, QUERY_ROWS, SCORE_LIMIT
 from memorag_core.memory.beacon.partitions import BLOCK_ROWS, READ_TOKENS, READ_TOKENS_CPU
-from memorag_core.memory.beacon.prefill import SPARE
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.settings import MAX_RATIO
+from memorag_core.memory.kv_cache import SPARE
 from memorag_core.memory.local_model import ASKED_BYTES, ASKED_ROWS
 from memorag_core.memory.partitions import Cut
 

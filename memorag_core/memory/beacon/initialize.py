@@ -17,11 +17,11 @@ import torch
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.memory.beacon.checkpoint import save_checkpoint
-from memorag_core.memory.beacon.checkpoint_files import locate, read_config, take_inventory
 from memorag_core.memory.beacon.layers import beacon_parameters
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.settings import BeaconSettings
 from memorag_core.memory.beacon.weights import build_model, fill_model
+from memorag_core.memory.checkpoint_files import locate, read_config, take_inventory
 from memorag_core.memory.device import chosen_dtype
 from memorag_core.system.disk import taken
 

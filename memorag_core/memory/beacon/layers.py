@@ -11,19 +11,16 @@ attached model computes what it computed before; ``detach`` puts back the very m
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import PreTrainedModel
 
 from memorag_core.errors import InputError, UnsupportedModelError
+from memorag_core.memory.attention_hook import Attended, register_attention, set_for_call
 from memorag_core.memory.beacon.settings import SUPPORTED_MODEL_TYPES, BeaconSettings
 
 _PREFIX = "memorag_beacon_"
@@ -132,7 +129,7 @@ def add_beacons(model: PreTrainedModel, settings: BeaconSettings) -> None:
             projection = f"{name}_proj"
             setattr(layer.self_attn, projection, BeaconLinear(getattr(layer.self_attn, projection)))
     original = model.config._attn_implementation
-    model.config._attn_implementation = _attention_with_passes(original)
+    model.config._attn_implementation = register_attention(_PREFIX, original, _attend)
 
 
 @torch.no_grad()
@@ -210,20 +207,11 @@ def run(
         embedded = torch.cat((embedded, row.expand(embedded.shape[0], beacons, -1)), dim=1)
     # A 4-D mask is handed through unread; without one the host would build a dense one for its own use.
     unread = embedded.new_zeros(1, 1, 1, 1)
-    with _running(running):
+    with set_for_call(_PASS, running):
         output = model.model(
             inputs_embeds=embedded, position_ids=positions, attention_mask=unread, use_cache=False
         )
     return cast(Tensor, output.last_hidden_state)
-
-
-@contextmanager
-def _running(running: BeaconPass) -> Iterator[None]:
-    token = _PASS.set(running)
-    try:
-        yield
-    finally:
-        _PASS.reset(token)
 
 
 def _special_token(model: PreTrainedModel, name: str, vocabulary: int) -> int:
@@ -242,30 +230,11 @@ def _special_token(model: PreTrainedModel, name: str, vocabulary: int) -> int:
     return int(token)
 
 
-def _attention_with_passes(original: str) -> str:
-    """Register, once, an attention that serves passes and otherwise does what ``original`` does."""
-    name = _PREFIX + original
-
-    def attention(
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Tensor | None,
-        **rest: Any,
-    ) -> tuple[Tensor, Tensor | None]:
-        running = _PASS.get()
-        if running is not None:
-            scaling = float(rest["scaling"])
-            return running.attend(cast(int, module.layer_idx), query, key, value, scaling), None
-        # Eager attention is not in the registry: each host file has its own.
-        eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-        function = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager)
-        return cast(
-            "tuple[Tensor, Tensor | None]", function(module, query, key, value, attention_mask, **rest)
-        )
-
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(name, attention)
-        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original])
-    return name
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
+) -> Attended | None:
+    """The attention of the pass that runs; None where none does."""
+    running = _PASS.get()
+    if running is None:
+        return None
+    return running.attend(cast(int, module.layer_idx), query, key, value, float(rest["scaling"])), None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,12 +19,11 @@ from memorag_core.errors import CheckpointError, InputError
 from memorag_core.memory.beacon.attention import is_fused
 from memorag_core.memory.beacon.cache import BeaconMemory, Block
 from memorag_core.memory.beacon.checkpoint import load_checkpoint
-from memorag_core.memory.beacon.checkpoint_files import CONFIG, USAGE
 from memorag_core.memory.beacon.costs import BeaconCosts
 from memorag_core.memory.beacon.generate import generate
 from memorag_core.memory.beacon.host import Host
 from memorag_core.memory.beacon.layers import is_attached
-from memorag_core.memory.beacon.partitions import Cut, cut_back, read_parts, to_reread
+from memorag_core.memory.beacon.partitions import BeaconParts
 from memorag_core.memory.beacon.prefill import empty_block, read
 from memorag_core.memory.beacon.quantized import Quantization, held_bytes, quantization_of
 from memorag_core.memory.beacon.ratio import Fit
@@ -34,31 +32,19 @@ from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.serialize import identity, pack, unpack
 from memorag_core.memory.beacon.settings import BeaconSettings
 from memorag_core.memory.beacon.usage import Usage
+from memorag_core.memory.checkpoint_files import CONFIG, USAGE
 from memorag_core.memory.decoding import Generated, Replies
 from memorag_core.memory.device import DeviceMap
 from memorag_core.memory.footprint import Footprint
-from memorag_core.memory.local_model import Ids, LocalModel, Progress, check_rows
-from memorag_core.memory.requests import LONGEST_QUESTION, check_new_tokens
-from memorag_core.memory.tokenized_text import DocumentSpan
+from memorag_core.memory.local_model import LocalModel
+from memorag_core.memory.partitions import Cut
+from memorag_core.memory.requests import LONGEST_QUESTION
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.system.locking import cached_property
-from memorag_core.types import CLUE_KINDS, Ask, ClueKind
+from memorag_core.types import CLUE_KINDS, ClueKind
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Feed:
-    """What came of feeding tokens.
-
-    Attributes:
-        memory: the memory after them.
-        logits: [B, raw, vocabulary] float32, of the raw tokens of the last window that the call ran.
-    """
-
-    memory: BeaconMemory
-    logits: Tensor
 
 
 class BeaconModel(LocalModel[BeaconMemory]):
@@ -89,6 +75,9 @@ class BeaconModel(LocalModel[BeaconMemory]):
     Raises:
         InputError: a ratio, capacity or overlap that cannot be used, or a model without beacons.
     """
+
+    fed_in_step = True
+    _memory_type = BeaconMemory
 
     def __init__(
         self,
@@ -238,127 +227,6 @@ class BeaconModel(LocalModel[BeaconMemory]):
         coded = {"quantization": quantization} if quantization is not None else {}
         # A memory's own ratio is in its header.
         return {**same, **coded, **({"ratio": "adapt"} if self.adapts else {})}
-
-    # Tokens
-
-    @torch.inference_mode()
-    def feed(self, input_ids: Ids, memory: BeaconMemory | None = None) -> Feed:
-        """Continue the stream with tokens; one call or many give the same memory.
-
-        Args:
-            input_ids: [B, T] ids, T of 1 or more; a row for each row of the memory.
-            memory: what was read before; it stays as it is. None for the beginning of a stream.
-
-        Raises:
-            InputError: no tokens, ids outside the vocabulary, or rows that do not fit the memory.
-        """
-        ids = self._ids(input_ids)
-        if memory is None:
-            blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
-        else:
-            check_rows(ids, memory)
-            blocks = memory.on(self._device).blocks
-            if len({block.stream for block in blocks}) > 1:
-                raise InputError(
-                    "The last part of the memory is shorter than the others, so its rows cannot be fed in "
-                    "step. Take them one by one with memory.row(i), or continue the text with memorize()."
-                )
-        done, logits, row = [], [], 0
-        for block in blocks:
-            reading = read(self._host, block, ids[row : row + block.rows])
-            done.append(reading.block)
-            logits.append(self._host.logits(reading.hidden))
-            row += block.rows
-        tokens = (memory.tokens if memory is not None else 0) + ids.shape[1]
-        return Feed(BeaconMemory(tuple(done), tokens), torch.cat(logits))
-
-    @torch.inference_mode()
-    def greedy(self, input_ids: Ids, memory: BeaconMemory | None = None, *, max_new_tokens: int) -> Tensor:
-        """Decode greedily after a memory and a prompt; the memory stays as it is.
-
-        Args:
-            input_ids: [B, P] the prompt, P of 1 or more; a row for each row of the memory.
-            memory: what was read before; None to begin with the prompt.
-            max_new_tokens: how many to decode, 1 or more.
-
-        Returns:
-            [B, max_new_tokens] int64. Decoding does not end at an end token; ``recollect`` does.
-
-        Raises:
-            InputError: as ``feed``; also for ``max_new_tokens`` below 1.
-        """
-        ids = self._ids(input_ids)
-        check_new_tokens(max_new_tokens)
-        if memory is None:
-            blocks: tuple[Block, ...] = (empty_block(self._host, self._start, rows=len(ids)),)
-        else:
-            check_rows(ids, memory)
-            blocks = memory.on(self._device).blocks
-        said: list[tuple[int, ...]] = []
-        row = 0
-        for block in blocks:
-            prompt = ids[row : row + block.rows]
-            replies = generate(self._host, block, [prompt], Replies.alike(block.rows, max_new_tokens))
-            said += [reply.ids for reply in replies]
-            row += block.rows
-        return torch.tensor(said, dtype=torch.long, device=ids.device)
-
-    # Text
-
-    def recall(
-        self,
-        question: str,
-        memory: BeaconMemory | None,
-        *,
-        max_new_tokens: int | None = None,
-        language: str | None = None,
-    ) -> str:
-        """Passages of the text that help with a question, one a line, best first.
-
-        Args:
-            question: what is asked.
-            memory: what was read; it stays as it is.
-            max_new_tokens: the longest reply of a part; None for the model's default.
-            language: of the request, such as "en" or "zh"; a model with prompts of its own uses those.
-
-        Raises:
-            NothingMemorizedError: there is no memory.
-            InputError: an empty question, or a kind of request that the model does not know.
-        """
-        return self._say(question, memory, "span", max_new_tokens, language)
-
-    def rewrite(
-        self,
-        question: str,
-        memory: BeaconMemory | None,
-        *,
-        max_new_tokens: int | None = None,
-        language: str | None = None,
-    ) -> str:
-        """Precise surrogate questions for a vague one, one a line; arguments and errors as ``recall``."""
-        return self._say(question, memory, "query", max_new_tokens, language)
-
-    def answer(
-        self,
-        question: str,
-        memory: BeaconMemory | None,
-        *,
-        max_new_tokens: int | None = None,
-        language: str | None = None,
-    ) -> str:
-        """A draft answer from memory alone; arguments and errors as ``recall``."""
-        return self._say(question, memory, "answer", max_new_tokens, language)
-
-    def summarize(
-        self,
-        question: str,
-        memory: BeaconMemory | None,
-        *,
-        max_new_tokens: int | None = None,
-        language: str | None = None,
-    ) -> str:
-        """Key points for a request, one a line; an empty one asks for a summary. Otherwise as ``recall``."""
-        return self._say(question, memory, "key_point", max_new_tokens, language)
 
     # Disk
 
@@ -510,6 +378,16 @@ class BeaconModel(LocalModel[BeaconMemory]):
     def _vocabulary(self) -> int:
         return self._host.vocabulary
 
+    def _empty_block(self, rows: int) -> Block:
+        return empty_block(self._host, self._start, rows=rows)
+
+    def _feed(self, block: Block, ids: Tensor) -> tuple[Block, Tensor]:
+        reading = read(self._host, block, ids)
+        return reading.block, self._host.logits(reading.hidden)
+
+    def _decode(self, block: Block, prompt: Tensor, replies: Replies) -> list[Generated]:
+        return generate(self._host, block, [prompt], replies)
+
     @property
     def _fill(self) -> int | None:
         return self.window if self.usage.pad_windows else None
@@ -523,30 +401,12 @@ class BeaconModel(LocalModel[BeaconMemory]):
     def _ratio_of(self, memory: BeaconMemory) -> int:
         return memory.ratio
 
-    def _reading(
-        self, memory: BeaconMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
-    ) -> tuple[int, Callable[[Progress], BeaconMemory]]:
-        head = len(self._opening)
-        ratio = memory.ratio if memory is not None else self.ratio_for(head + len(ids))
+    def _parts(self, memory: BeaconMemory | None, more: int = 0) -> BeaconParts:
+        ratio = memory.ratio if memory is not None else self.ratio_for(len(self._opening) + more)
         cut = self._cut_at(ratio)
-        self._check_fits(memory, len(ids), ratio, cut)
-        before = memory.tokens - head if memory is not None else 0
-        total = cut.to_read(before, before + len(ids)) if cut is not None else len(ids)
-        stream = Stream(self.window, ratio)
-
-        def read(progress: Progress) -> BeaconMemory:
-            return read_parts(
-                self._host,
-                memory,
-                ids,
-                documents,
-                stream=stream,
-                cut=cut,
-                head=self._opening,
-                progress=progress,
-            )
-
-        return total, read
+        if more:
+            self._check_fits(memory, more, ratio, cut)
+        return BeaconParts(self._host, Stream(self.window, ratio), cut=cut, head=self._opening)
 
     @property
     def _least_score(self) -> float | None:
@@ -567,30 +427,3 @@ class BeaconModel(LocalModel[BeaconMemory]):
 
     def _entry_bytes(self) -> int:
         return self._host.allocate(rows=0, length=0).entry_bytes
-
-    def _to_reread(self, memory: BeaconMemory, documents: int) -> int:
-        cut = self._cut_at(memory.ratio)
-        return to_reread(memory, documents, cut=cut, head=len(self._opening))
-
-    def _cut_back(self, memory: BeaconMemory, documents: int) -> BeaconMemory:
-        # Slots of windows that were closed are taken over; only an unfinished window is read again.
-        cut = self._cut_at(memory.ratio)
-        return cut_back(self._host, memory, documents, cut=cut, head=self._opening)
-
-    def _say(
-        self,
-        question: str,
-        memory: BeaconMemory | None,
-        kind: ClueKind,
-        max_new_tokens: int | None,
-        language: str | None,
-    ) -> str:
-        (said,) = self.recollect(
-            [Ask(question, kind)], memory, language=language, max_new_tokens=max_new_tokens
-        )
-        lines: dict[str, str] = {}
-        for recollection in said:
-            for line in recollection.text.splitlines():
-                if line.strip():
-                    lines.setdefault(" ".join(line.split()).casefold(), line.strip())
-        return "\n".join(lines.values())

@@ -6,23 +6,18 @@ window's raw tokens. Knows no text, no questions and no parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from memorag_core.memory.beacon.attention import WindowPass
-from memorag_core.memory.beacon.cache import Block, KeyValues, Room
+from memorag_core.memory.beacon.cache import Block, KeyValues
 from memorag_core.memory.beacon.generate import Asking
 from memorag_core.memory.beacon.host import Host
 from memorag_core.memory.beacon.schedule import Step, Stream, steps
-
-SPARE = 4
-"""A memory that outgrows its room moves to one that is larger by a ``SPARE``-th: few moves, little waste."""
-
-Progress = Callable[[int], object]
-"""Called with the raw tokens of a window, over all rows, when it has been read."""
+from memorag_core.memory.block_memory import Progress
+from memorag_core.memory.kv_cache import claimed_room
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +59,7 @@ def read(host: Host, block: Block, ids: Tensor, *, progress: Progress | None = N
     # already.
     closes = stream.filled + tokens >= stream.window
     needed = after.slots + max(stream.window if closes else 0, after.entries)
-    room = _claimed_room(host, block, needed)
+    room = claimed_room(block.room, block.slots, needed)
     end = stream.slots
     try:
         room.store.span(end, end + stream.entries).write(block.tail)
@@ -127,15 +122,3 @@ def _read_inside_window(host: Host, block: Block, ids: Tensor, progress: Progres
     if progress is not None:
         progress(ids.numel())
     return Reading(Block(asking.stream, block.slots, asking.window_entries(), block.room), hidden)
-
-
-def _claimed_room(host: Host, block: Block, needed: int) -> Room:
-    """A room with the block's slots at its head that nobody else writes to."""
-    end = block.stream.slots
-    if block.room is not None and block.room.claim(end, needed):
-        return block.room
-    spare = end + end // SPARE if block.stream.tokens else 0  # what is read at once gets just what it needs
-    room = Room(host.allocate(rows=block.rows, length=max(needed, spare)), end)
-    room.store.span(0, end).write(block.slots)
-    room.claim(end, needed)
-    return room

@@ -6,7 +6,6 @@ In: memories, a host model. Out: tensors by name and JSON-able values, for a sto
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,17 +17,22 @@ from memorag_core.errors import InputError, StoreError
 from memorag_core.memory.beacon.cache import BeaconMemory, Block, KeyValues
 from memorag_core.memory.beacon.host import Host
 from memorag_core.memory.beacon.layers import beacon_parameters
-from memorag_core.memory.beacon.partitions import Cut
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.settings import BeaconSettings
+from memorag_core.memory.partitions import Cut
+from memorag_core.memory.serialize import REMEDY as _REMEDY
+from memorag_core.memory.serialize import (
+    digest_weights,
+    pack_entries,
+    pack_text,
+    sha256,
+    unpack_entries,
+)
 from memorag_core.memory.tokenized_text import ReadText
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.types.packed import unpacking, whole_number
 
 FORMAT = 1
-
-_SAMPLED = 4096  # numbers of a tensor that go into the identity; two trained models differ in nearly all
-_REMEDY = "Load it with the model and the settings it was made with, or memorize the text again."
 
 
 def identity(
@@ -44,13 +48,13 @@ def identity(
     return {
         "kind": "beacon",
         "model_type": model.config.model_type,
-        "weights": _digest_weights(model),
-        "tokenizer": _sha256(tokens.fingerprint.encode()) if tokens is not None else None,
+        "weights": digest_weights(_named_tensors(model)),
+        "tokenizer": sha256(tokens.fingerprint.encode()) if tokens is not None else None,
         "window": settings.window,
         "ratio": ratio,
         "params": list(settings.params),
         "rope": {name: rope[name] for name in sorted(rope)},
-        "opening": _sha256(np.asarray(opening, dtype=np.int64).tobytes()),
+        "opening": sha256(np.asarray(opening, dtype=np.int64).tobytes()),
     }
 
 
@@ -69,29 +73,21 @@ def pack(memory: BeaconMemory, cut: Cut | None) -> tuple[dict[str, Tensor], dict
     tensors: dict[str, Tensor] = {}
     for number, block in enumerate(memory.blocks):
         for name, entries in (("slots", block.slots), ("tail", block.tail)):
-            if entries.length:
-                tensors[f"{number}.{name}.keys"] = entries.keys.contiguous()
-                tensors[f"{number}.{name}.values"] = entries.values.contiguous()
+            tensors |= pack_entries(f"{number}.{name}", entries)
     slots = [name for name in tensors if ".slots." in name]
     grows = {name: 3 if tensors[name].shape[1] == 1 else 1 for name in slots}
-    table: dict[str, Any] = {"documents": None}
-    if memory.text is not None:
-        read, table = memory.text.pack()
-        tensors |= read
-        grows |= dict.fromkeys(read, 0)
+    text, table = pack_text(memory, cut)
     header = {
         "format": FORMAT,
         "window": memory.stream.window,
         "ratio": memory.ratio,
         "tokens": memory.tokens,
         "blocks": [{"rows": block.rows, "tokens": block.stream.tokens} for block in memory.blocks],
-        "capacity": cut.capacity if cut is not None and memory.text is not None else None,
-        "overlap": cut.overlap if cut is not None and memory.text is not None else None,
-        "grows": grows,
+        "grows": grows | dict.fromkeys(text, 0),
         "kv": slots,
         **table,
     }
-    return tensors, header
+    return tensors | text, header
 
 
 def unpack(
@@ -166,31 +162,10 @@ def _unpacked(host: Host, tensors: Mapping[str, Any], name: str, rows: int, leng
         return empty
     layers, _, heads, _, size = empty.keys.shape
     shape = (layers, rows, heads, length, size)
-    pair = []
-    for kind in ("keys", "values"):
-        tensor = tensors.get(f"{name}.{kind}")
-        found = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
-        if not isinstance(tensor, Tensor) or found != shape:
-            raise StoreError(
-                f"The tensor {name}.{kind} of the memory has shape {found}; the model expects {shape}. "
-                f"{_REMEDY}"
-            )
-        pair.append(tensor.to(device=host.device, dtype=host.dtype))
-    return KeyValues(*pair)
+    return unpack_entries(tensors, name, shape, device=host.device, dtype=host.dtype)
 
 
-def _digest_weights(model: PreTrainedModel) -> str:
-    """A hash over names, shapes and evenly spaced numbers of all tensors, the same in any file layout."""
-    digest = hashlib.sha256()
+def _named_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
+    """All tensors of a model, those of beacons by their names in a checkpoint."""
     tensors: dict[str, Tensor] = {name: parameter.data for name, parameter in beacon_parameters(model)}
-    tensors |= {name: tensor for name, tensor in model.state_dict().items() if ".twin." not in name}
-    for name in sorted(tensors):
-        flat = tensors[name].detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu().numpy()
-        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(sample.tobytes())
-    return digest.hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return tensors | {name: tensor for name, tensor in model.state_dict().items() if ".twin." not in name}

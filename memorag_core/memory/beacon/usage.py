@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core.errors import CheckpointError, InputError
-from memorag_core.memory.beacon.checkpoint_files import OLD_USAGE, USAGE, read_json
+from memorag_core.memory.checkpoint_files import OLD_USAGE, USAGE, read_json
 from memorag_core.memory.requests import LONGEST_REPLY
 from memorag_core.prompts import PromptSet
 from memorag_core.types import CLUE_KINDS, ClueKind

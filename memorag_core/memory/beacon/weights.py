@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from memorag_core.errors import CheckpointError, UnsupportedModelError
-from memorag_core.memory.beacon.checkpoint_files import CONFIG, Inventory, open_weights, some
 from memorag_core.memory.beacon.layers import add_beacons, checkpoint_name, copy_embedding
 from memorag_core.memory.beacon.quantized import Quantization, quantized_linear
 from memorag_core.memory.beacon.rotary import SUPPORTED_ROPE_TYPES
 from memorag_core.memory.beacon.settings import SUPPORTED_MODEL_TYPES, BeaconSettings
+from memorag_core.memory.checkpoint_files import CONFIG, Inventory, open_weights, some
 
 # Of a config.json, what describes the file and not the model.
 _NOT_THE_MODEL = ("architectures", "auto_map", "model_type", "transformers_version", "torch_dtype", "dtype")

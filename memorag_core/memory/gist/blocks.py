@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 
 from memorag_core.errors import InputError
+from memorag_core.memory.input_texts import as_items, check_text
 from memorag_core.memory.prompt_chunks import cut_parts, cut_pieces
 from memorag_core.types import Document
 
@@ -61,11 +62,7 @@ def checked_documents(
     Raises:
         InputError: nothing given, an empty text, one that is no Unicode, or an id twice.
     """
-    items = [given] if isinstance(given, str | Document) else given
-    if not isinstance(items, Sequence):
-        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
-    if not items:
-        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
+    items = as_items(given)
     used = {*taken}
     for item in items:
         if isinstance(item, Document):
@@ -80,17 +77,7 @@ def checked_documents(
     for place, item in enumerate(items):
         if isinstance(item, str):
             item = Document(item, id=next(number for number in numbers if number not in used))
-        text = item.text if isinstance(item, Document) else item
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(
-                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"Document {place} is no Unicode text: {error}. Read the file with the right encoding."
-            ) from error
+        check_text(item.text if isinstance(item, Document) else item, place)
         documents.append(item)
     return tuple(documents)
 

@@ -20,6 +20,7 @@ from memorag_core.memory.gist.journal import Journal
 from memorag_core.memory.gist.memory import Gist, GistMemory
 from memorag_core.memory.gist.serialize import pack, unpack
 from memorag_core.memory.llm import CONCURRENCY, CountTokens, Usage
+from memorag_core.memory.requests import is_whole
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import MemoryModel, Watch, asked_together
 from memorag_core.system.progress import progress_bar
@@ -99,11 +100,11 @@ class GistModel:
                 f"The memory model is {memory_model!r:.60}; expected one that reads the gists and is asked, "
                 "such as BeaconModel.from_pretrained(...) or HostedModel(chat)."
             )
-        if not _whole(block_tokens) or block_tokens < LEAST_TOKENS:
+        if not is_whole(block_tokens) or block_tokens < LEAST_TOKENS:
             raise InputError(
                 f"block_tokens is {block_tokens!r}; expected the tokens of a block, {LEAST_TOKENS} or more."
             )
-        if not _whole(gist_tokens) or not 16 <= gist_tokens <= block_tokens // 2:
+        if not is_whole(gist_tokens) or not 16 <= gist_tokens <= block_tokens // 2:
             raise InputError(
                 f"gist_tokens is {gist_tokens!r}; expected 16 to {block_tokens // 2}, half of a block."
             )
@@ -294,7 +295,3 @@ class GistModel:
                 f"{self.gist_tokens} and {self.block_tokens}. Use a model of the same settings, or memorize "
                 "the text again."
             )
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.hosted.memory import HostedMemory
 from memorag_core.memory.hosted.serialize import pack, unpack
+from memorag_core.memory.input_texts import texts_of
 from memorag_core.memory.llm import CONCURRENCY, LLM, CountTokens, Request, Said, Turn, Usage
 from memorag_core.memory.partitions import check_documents
 from memorag_core.memory.prompt_chunks import Piece, cut_pieces
-from memorag_core.memory.requests import check_new_tokens, checked_asks
+from memorag_core.memory.requests import check_new_tokens, checked_asks, is_whole
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.protocols import Watch
 from memorag_core.types import Ask, Document, Recollection
@@ -82,13 +83,13 @@ class HostedModel:
         count_tokens: CountTokens | None = None,
     ) -> None:
         self._llm = LLM(llm, name=name, concurrency=concurrency, count_tokens=count_tokens)
-        if not _whole(capacity) or capacity < LEAST_CAPACITY:
+        if not is_whole(capacity) or capacity < LEAST_CAPACITY:
             raise InputError(
                 f"The capacity is {capacity!r}; expected the tokens of text in one prompt, {LEAST_CAPACITY} "
                 "or more. Give what the model reads at once, less some thousands."
             )
         shared = capacity // 32 if overlap == "auto" else overlap
-        if not _whole(shared) or not 0 <= shared <= capacity // 2:
+        if not is_whole(shared) or not 0 <= shared <= capacity // 2:
             raise InputError(
                 f"The overlap is {overlap!r}; expected 0 to {capacity // 2} tokens, half of the capacity."
             )
@@ -144,7 +145,7 @@ class HostedModel:
             self._check(memory)
         pieces = list(memory.pieces) if memory is not None else []
         ends = list(memory.ends) if memory is not None else []
-        for text in _texts(text_or_documents):
+        for text in texts_of(text_or_documents):
             pieces += self._pieces((SEPARATOR if pieces else "") + text)
             ends.append(len(pieces))
         return HostedMemory(tuple(pieces), self.capacity, self.overlap, tuple(ends))
@@ -258,7 +259,7 @@ class HostedModel:
         check_documents(documents_kept, len(memory.ends))
         between = SEPARATOR if documents_kept else ""
         tokens = 0
-        for text in _texts(documents):
+        for text in texts_of(documents):
             tokens += sum(piece.tokens for piece in self._pieces(between + text))
             between = SEPARATOR
         return tokens
@@ -337,28 +338,3 @@ def _turns(prompts: PromptSet, context: str, request: str) -> tuple[Turn, ...]:
 
 def _digest(prompts: PromptSet) -> str:
     return hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
-
-
-def _texts(given: str | Document | Sequence[str | Document]) -> list[str]:
-    items = [given] if isinstance(given, str | Document) else given
-    if not isinstance(items, Sequence):
-        raise InputError(f"Found {type(items).__name__}; expected a text, a document, or a list of them.")
-    if not items:
-        raise InputError("There are no documents; expected one or more. Give a text or a list of documents.")
-    texts = [item.text if isinstance(item, Document) else item for item in items]
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(
-                f"Document {place} has the text {text!r}; expected words. Leave empty documents out."
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"Document {place} is no Unicode text: {error}. Read the file with the right encoding."
-            ) from error
-    return texts
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

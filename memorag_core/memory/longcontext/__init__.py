@@ -7,6 +7,7 @@ layout (what the layers see) -> host (the model) -> attention -> reading and ask
 from __future__ import annotations
 
 from memorag_core.memory.longcontext.memory import LongContextMemory
-from memorag_core.memory.longcontext.model import Feed, LongContextModel
+from memorag_core.memory.longcontext.model import LongContextModel
+from memorag_core.memory.token_model import Feed
 
 __all__ = ["Feed", "LongContextMemory", "LongContextModel"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,18 +20,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
+from memorag_core.errors import CheckpointError, UnsupportedModelError
+from memorag_core.memory.checkpoint_files import CONFIG, locate, some
+from memorag_core.memory.device import chosen_device, chosen_dtype
 from memorag_core.memory.tokenizer import Tokens
-from memorag_core.system.disk import taken
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
 MAX_LAYERS = 1024
 """Many more than any model has."""
-
-_FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # the last three are tokenizers'
-_NAMED = 8  # names that an error lists
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +54,12 @@ def load_checkpoint(
         UnsupportedModelError: no causal language model that transformers knows by itself.
         InputError: a device or dtype that there is not.
     """
-    place, kind = _device(device), _dtype(dtype)
-    folder = _locate(name_or_path)
+    place = chosen_device(device)
+    # On a GPU, "auto" is left to transformers, which knows where a config of its own says it.
+    own = dtype == "auto" and place.type != "cpu"
+    kind = "auto" if own else chosen_dtype(dtype, {}, place)
+    folder = locate(name_or_path)
     config = _config(folder)
-    if kind == "auto" and place.type == "cpu":
-        kind = torch.float32
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -84,40 +80,18 @@ def load_checkpoint(
     missing, surplus = (report[name] for name in ("missing_keys", "unexpected_keys"))
     if missing:
         raise CheckpointError(
-            f"'{folder}' lacks {len(missing)} tensors that its {CONFIG} asks for: {_some(missing)}. Get the "
+            f"'{folder}' lacks {len(missing)} tensors that its {CONFIG} asks for: {some(missing)}. Get the "
             "checkpoint anew, or correct the config."
         )
     if any("beacon_" in name for name in surplus):
         raise UnsupportedModelError(
-            f"'{folder}' holds a beacon memory model ({_some(surplus)}). Load it with BeaconModel."
+            f"'{folder}' holds a beacon memory model ({some(surplus)}). Load it with BeaconModel."
         )
     if surplus:
-        logger.warning("'%s' has %d tensors that are not used: %s", folder, len(surplus), _some(surplus))
+        logger.warning("'%s' has %d tensors that are not used: %s", folder, len(surplus), some(surplus))
     model.to(place)
     model.requires_grad_(False)
     return Checkpoint(cast(PreTrainedModel, model.eval()), Tokens.load(folder))
-
-
-def _locate(name_or_path: str | os.PathLike[str]) -> Path:
-    path = taken(name_or_path, "The model")
-    if path.is_dir():
-        return path
-    name = os.fspath(name_or_path)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise CheckpointError(
-            f"There is no folder '{name}', and it is no name on the model hub either (owner/model). Give the "
-            f"folder that holds {CONFIG} and the weights."
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FETCHED), ignore_patterns="consolidated*"))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise CheckpointError(
-            f"'{name}' is no folder here, and the model hub did not give it: {error} Check the name and the "
-            "network, or download the model elsewhere and give its folder."
-        ) from error
 
 
 def _config(folder: Path) -> Any:
@@ -144,31 +118,3 @@ def _config(folder: Path) -> Any:
             "model. Supported are Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3 and their kin."
         )
     return config
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise InputError(
-                f"The device is {device!r}; expected 'auto', 'cpu', 'cuda' or the like."
-            ) from error
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype | str:
-    if dtype == "auto":
-        return "auto"
-    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"The dtype is {dtype!r}; expected 'auto', 'float32', 'bfloat16' or 'float16'.")
-    return found
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(listed[:_NAMED]) + more

@@ -19,10 +19,11 @@ import torch
 
 from memorag_core.errors import UnsupportedModelError
 from memorag_core.memory.attention import SCORE_LIMIT
+from memorag_core.memory.kv_cache import SPARE
 from memorag_core.memory.local_model import ASKED_BYTES, ASKED_ROWS
 from memorag_core.memory.longcontext.layout import LayerShape, Layout
 from memorag_core.memory.longcontext.partitions import BLOCK_BYTES, BLOCK_ROWS, RESERVED
-from memorag_core.memory.longcontext.prefill import CHUNK, SPARE
+from memorag_core.memory.longcontext.prefill import CHUNK
 from memorag_core.memory.partitions import Cut
 from memorag_core.memory.requests import LONGEST_REPLY
 

@@ -11,20 +11,18 @@ the model's own; a model that works otherwise is refused (see ``trial``).
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from memorag_core.errors import UnsupportedModelError
+from memorag_core.memory.attention_hook import Attended, eager_attention, register_attention, set_for_call
 from memorag_core.memory.kv_cache import KeyValues
 from memorag_core.memory.longcontext.layout import Layout
 
@@ -120,7 +118,7 @@ class Host:
         """
         # A 4-D mask is handed through unread; without one transformers would build a dense one.
         unread = torch.zeros(1, 1, 1, 1, device=token_ids.device, dtype=self.model.dtype)
-        with _set(_PASS, running):
+        with set_for_call(_PASS, running):
             output = self.model(
                 input_ids=token_ids,
                 position_ids=positions,
@@ -150,53 +148,38 @@ def take_over(model: PreTrainedModel) -> None:
     config = text_config(model)
     original = config._attn_implementation
     if not str(original).startswith(_PREFIX):
-        config._attn_implementation = _attention_with_passes(str(original))
+        config._attn_implementation = register_attention(
+            _PREFIX, str(original), _attend, make_mask=_make_mask(str(original))
+        )
 
 
 def watched(model: PreTrainedModel, token_ids: Tensor, witness: Witness) -> Tensor:
     """Run the model over a short text with its eager attention -> its logits, [B, N, vocabulary] float32."""
     positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
-    with _set(_WITNESS, witness):
+    with set_for_call(_WITNESS, witness):
         output = model(input_ids=token_ids, position_ids=positions, use_cache=False)
     return cast(Tensor, output.logits).float()
 
 
-@contextmanager
-def _set(variable: ContextVar[Any], value: object) -> Iterator[None]:
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
+) -> Attended | None:
+    """The attention of the pass that runs, or the eager one where a run is watched; None where neither is."""
+    running, witness = _PASS.get(), _WITNESS.get()
+    if running is not None:
+        layer = cast(int, module.layer_idx)
+        scaling = rest.get("scaling")
+        scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+        return running.attend(layer, query, key, value, scaling, rest.get("softcap")), None
+    if witness is None:
+        return None
+    witness.saw_layer(module, query, key, value, {**rest})
+    mask = rest.pop("attention_mask")
+    return cast(Attended, eager_attention(module)(module, query, key, value, mask, **rest))
 
 
-def _attention_with_passes(original: str) -> str:
-    """Register, once, an attention that serves passes and otherwise does what ``original`` does."""
-    name = _PREFIX + original
-
-    def attention(
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Tensor | None,
-        **rest: Any,
-    ) -> tuple[Tensor, Tensor | None]:
-        running, witness = _PASS.get(), _WITNESS.get()
-        if running is not None:
-            layer = cast(int, module.layer_idx)
-            scaling = rest.get("scaling")
-            scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
-            return running.attend(layer, query, key, value, scaling, rest.get("softcap")), None
-        # Eager attention is not in the registry: each model's file has its own.
-        eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-        if witness is not None:
-            witness.saw_layer(module, query, key, value, {**rest, "attention_mask": attention_mask})
-            return cast("tuple[Tensor, None]", eager(module, query, key, value, attention_mask, **rest))
-        function = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager)
-        return cast(
-            "tuple[Tensor, Tensor | None]", function(module, query, key, value, attention_mask, **rest)
-        )
+def _make_mask(original: str) -> Callable[..., Any]:
+    """Makes the masks of the original attention; of the eager one where a run is watched, which sees them."""
 
     def mask(*arguments: Any, **rest: Any) -> Any:
         witness = _WITNESS.get()
@@ -206,10 +189,7 @@ def _attention_with_passes(original: str) -> str:
         witness.saw_mask(made, rest.get("mask_function"))
         return made
 
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(name, attention)
-        AttentionMaskInterface.register(name, mask)
-    return name
+    return mask
 
 
 def unknown(rest: Mapping[str, Any]) -> list[str]:

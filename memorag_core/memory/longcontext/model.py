@@ -7,8 +7,7 @@ parts and tokens are put together here; it knows nothing of clues, chunks or ret
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,35 +17,21 @@ from transformers import PreTrainedModel
 from memorag_core.errors import InputError
 from memorag_core.memory.decoding import Generated, Replies
 from memorag_core.memory.footprint import Footprint
-from memorag_core.memory.local_model import Ids, LocalModel, Progress, check_rows
+from memorag_core.memory.local_model import LocalModel
 from memorag_core.memory.longcontext.checkpoint import load_checkpoint
 from memorag_core.memory.longcontext.costs import LongContextCosts
 from memorag_core.memory.longcontext.generate import generate
 from memorag_core.memory.longcontext.memory import Block, LongContextMemory
-from memorag_core.memory.longcontext.partitions import RESERVED, cut_back, read_parts, to_reread
+from memorag_core.memory.longcontext.partitions import RESERVED, LongContextParts
 from memorag_core.memory.longcontext.prefill import CHUNK, empty_block, read
 from memorag_core.memory.longcontext.serialize import identity, pack, unpack
 from memorag_core.memory.longcontext.trial import try_host
 from memorag_core.memory.partitions import Cut
-from memorag_core.memory.requests import LONGEST_QUESTION, LONGEST_REPLY, check_new_tokens
-from memorag_core.memory.tokenized_text import DocumentSpan
+from memorag_core.memory.requests import LONGEST_QUESTION, LONGEST_REPLY, is_whole
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet, load_prompts
 from memorag_core.system.locking import cached_property
 from memorag_core.types import ClueKind
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Feed:
-    """What came of feeding tokens.
-
-    Attributes:
-        memory: the memory after them.
-        logits: [B, 1, vocabulary] float32, of the last token.
-    """
-
-    memory: LongContextMemory
-    logits: Tensor
 
 
 class LongContextModel(LocalModel[LongContextMemory]):
@@ -79,6 +64,8 @@ class LongContextModel(LocalModel[LongContextMemory]):
         CheckpointError: a tokenizer without a tokenizer.json.
     """
 
+    _memory_type = LongContextMemory
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -95,7 +82,7 @@ class LongContextModel(LocalModel[LongContextMemory]):
                 f"The model is a {type(model).__name__}; expected a causal language model of transformers, "
                 "or LongContextModel.from_pretrained(name)."
             )
-        if not _whole(chunk) or chunk < 1:
+        if not is_whole(chunk) or chunk < 1:
             raise InputError(f"The chunk is {chunk!r}; expected 1 token or more.")
         self.tokens = tokenizer if isinstance(tokenizer, Tokens) or tokenizer is None else Tokens(tokenizer)
         self.prompts = prompts
@@ -180,63 +167,6 @@ class LongContextModel(LocalModel[LongContextMemory]):
         """JSON-able identity of weights, tokenizer and settings, for a saved memory to be checked against."""
         return identity(self._host, tokens=self.tokens, opening=self._opening)
 
-    # Tokens
-
-    @torch.inference_mode()
-    def feed(self, input_ids: Ids, memory: LongContextMemory | None = None) -> Feed:
-        """Continue the stream with tokens; one call or many give the same memory.
-
-        Args:
-            input_ids: [B, T] ids, T of 1 or more; a row for each row of the memory.
-            memory: what was read before; it stays as it is. None for the beginning of a stream.
-
-        Raises:
-            InputError: no tokens, ids outside the vocabulary, rows that do not fit the memory, or more
-                tokens than the model was made for.
-        """
-        ids = self._ids(input_ids)
-        self._check_positions(memory, ids.shape[1])
-        done, logits, row = [], [], 0
-        for block in self._blocks(ids, memory):
-            some = ids[row : row + block.rows]
-            reading = read(self._host, block, some, chunk=self.chunk)
-            done.append(reading.block)
-            logits.append(reading.logits[:, None])
-            row += block.rows
-        tokens = (memory.tokens if memory is not None else 0) + ids.shape[1]
-        return Feed(LongContextMemory(tuple(done), tokens), torch.cat(logits))
-
-    @torch.inference_mode()
-    def greedy(
-        self, input_ids: Ids, memory: LongContextMemory | None = None, *, max_new_tokens: int
-    ) -> Tensor:
-        """Decode greedily after a memory and a prompt; the memory stays as it is.
-
-        Args:
-            input_ids: [B, P] the prompt, P of 1 or more; a row for each row of the memory.
-            memory: what was read before; None to begin with the prompt.
-            max_new_tokens: how many to decode, 1 or more.
-
-        Returns:
-            [B, max_new_tokens] int64. Decoding does not end at an end token; ``recollect`` does.
-
-        Raises:
-            InputError: as ``feed``; also for ``max_new_tokens`` below 1.
-        """
-        ids = self._ids(input_ids)
-        check_new_tokens(max_new_tokens)
-        self._check_positions(memory, ids.shape[1] + max_new_tokens - 1)
-        said: list[tuple[int, ...]] = []
-        row = 0
-        for block in self._blocks(ids, memory):
-            prompt = ids[row : row + block.rows]
-            replies = generate(
-                self._host, block, [prompt], Replies.alike(block.rows, max_new_tokens), chunk=self.chunk
-            )
-            said += [reply.ids for reply in replies]
-            row += block.rows
-        return torch.tensor(said, dtype=torch.long, device=ids.device)
-
     # Disk
 
     def pack(self, memory: LongContextMemory) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -282,21 +212,15 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _chosen_cut(self, capacity: int | Literal["auto"], overlap: int | Literal["auto"]) -> Cut:
         most, head = self.positions, len(self._opening)
         whole = most - min(RESERVED, most // 4) if capacity == "auto" else capacity
-        if not _whole(whole) or not head < whole < most:
+        if not is_whole(whole) or not head < whole < most:
             raise InputError(
                 f"The capacity is {whole!r}; expected {head + 1} to {most - 1} tokens: it was made for "
                 f"{most}, what stands before the text has {head}, and a request must follow it."
             )
         shared = min(whole // 8, whole - head - 1) if overlap == "auto" else overlap
-        if not _whole(shared) or not 0 <= shared < whole - head:
+        if not is_whole(shared) or not 0 <= shared < whole - head:
             raise InputError(f"The overlap is {shared!r}; expected 0 to {whole - head - 1} tokens.")
         return Cut(whole - head, shared)
-
-    def _blocks(self, ids: Tensor, memory: LongContextMemory | None) -> tuple[Block, ...]:
-        if memory is None:
-            return (empty_block(self._host, rows=len(ids)),)
-        check_rows(ids, memory)
-        return memory.on(self._device).blocks
 
     def _check_positions(self, memory: LongContextMemory | None, more: int) -> None:
         before = memory.row_tokens if memory is not None else 0
@@ -316,30 +240,24 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _vocabulary(self) -> int:
         return self._host.vocabulary
 
+    def _empty_block(self, rows: int) -> Block:
+        return empty_block(self._host, rows=rows)
+
+    def _feed(self, block: Block, ids: Tensor) -> tuple[Block, Tensor]:
+        reading = read(self._host, block, ids, chunk=self.chunk)
+        return reading.block, reading.logits[:, None]
+
+    def _decode(self, block: Block, prompt: Tensor, replies: Replies) -> list[Generated]:
+        return generate(self._host, block, [prompt], replies, chunk=self.chunk)
+
     def _prompts(self, language: str | None) -> PromptSet:
         return self.prompts if self.prompts is not None else load_prompts(language)
 
     def _cut_for(self, memory: LongContextMemory) -> Cut:
         return self._cut
 
-    def _reading(
-        self, memory: LongContextMemory | None, ids: Tensor, documents: Sequence[DocumentSpan]
-    ) -> tuple[int, Callable[[Progress], LongContextMemory]]:
-        before = memory.tokens - len(self._opening) if memory is not None else 0
-
-        def read(progress: Progress) -> LongContextMemory:
-            return read_parts(
-                self._host,
-                memory,
-                ids,
-                documents,
-                cut=self._cut,
-                head=self._opening,
-                chunk=self.chunk,
-                progress=progress,
-            )
-
-        return self._cut.to_read(before, before + len(ids)), read
+    def _parts(self, memory: LongContextMemory | None, more: int = 0) -> LongContextParts:
+        return LongContextParts(self._host, chunk=self.chunk, cut=self._cut, head=self._opening)
 
     def _longest_question(
         self, kind: ClueKind, memory: LongContextMemory, *, request: int, given: int | None
@@ -361,12 +279,6 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def _entry_bytes(self) -> int:
         return sum(group.token_bytes for group in self._host.layout.groups)
 
-    def _to_reread(self, memory: LongContextMemory, documents: int) -> int:
-        return to_reread(self._host, memory, documents, cut=self._cut, head=len(self._opening))
-
-    def _cut_back(self, memory: LongContextMemory, documents: int) -> LongContextMemory:
-        return cut_back(self._host, memory, documents, cut=self._cut, head=self._opening, chunk=self.chunk)
-
 
 def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
     """The ids that end a reply, by generation config, config and tokenizer."""
@@ -380,7 +292,3 @@ def _stop_ids(model: PreTrainedModel, tokens: Tokens | None) -> frozenset[int]:
     for source in sources:
         ids.update(source if isinstance(source, list | tuple) else [] if source is None else [source])
     return frozenset(ids)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

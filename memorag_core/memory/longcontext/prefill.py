@@ -6,13 +6,13 @@ one. Knows no text, no questions and no parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from memorag_core.memory.kv_cache import KeyValues, Room
+from memorag_core.memory.block_memory import Progress
+from memorag_core.memory.kv_cache import KeyValues, Room, claimed_room
 from memorag_core.memory.longcontext.attention import ReadPass
 from memorag_core.memory.longcontext.host import Host
 from memorag_core.memory.longcontext.layout import Group
@@ -20,12 +20,6 @@ from memorag_core.memory.longcontext.memory import Block
 
 CHUNK = 2048
 """Tokens that are run at once: enough to keep a GPU busy, few enough for small peaks."""
-
-SPARE = 4
-"""A memory that outgrows its room moves to one that is larger by a ``SPARE``-th: few moves, little waste."""
-
-Progress = Callable[[int], object]
-"""Called with the tokens of a chunk, over all rows, when it has been read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +89,7 @@ class _Growing:
         self.room: Room | None = None
         self.filled = block.kept[number].length
         if group.window is None:
-            self.room = _claimed_room(host, number, block, total)
+            self.room = claimed_room(block.rooms[number], block.kept[number], total)
             self.store = self.room.store
         else:
             length = min(total, group.window - 1 + chunk)
@@ -120,15 +114,3 @@ class _Growing:
         """Let others continue behind ``end``."""
         if self.room is not None:
             self.room.release(end)
-
-
-def _claimed_room(host: Host, number: int, block: Block, needed: int) -> Room:
-    """A room with the block's entries at its head that nobody else writes to."""
-    room, end = block.rooms[number], block.tokens
-    if room is not None and room.claim(end, needed):
-        return room
-    spare = end + end // SPARE  # what is read at once gets just what it needs
-    room = Room(host.allocate(number, rows=block.rows, length=max(needed, spare)), end)
-    room.store.span(0, end).write(block.kept[number])
-    room.claim(end, needed)
-    return room

@@ -6,7 +6,6 @@ files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,14 +18,19 @@ from memorag_core.memory.kv_cache import KeyValues
 from memorag_core.memory.longcontext.host import Host, text_config
 from memorag_core.memory.longcontext.memory import Block, LongContextMemory
 from memorag_core.memory.partitions import Cut
+from memorag_core.memory.serialize import REMEDY as _REMEDY
+from memorag_core.memory.serialize import (
+    digest_weights,
+    pack_entries,
+    pack_text,
+    sha256,
+    unpack_entries,
+)
 from memorag_core.memory.tokenized_text import ReadText
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.types.packed import unpacking, whole_number
 
 FORMAT = 1
-
-_SAMPLED = 4096  # numbers of a tensor that go into the identity; two trained models differ in nearly all
-_REMEDY = "Load it with the model and the settings it was made with, or memorize the text again."
 
 
 def identity(host: Host, *, tokens: Tokens | None, opening: Sequence[int]) -> dict[str, Any]:
@@ -36,11 +40,11 @@ def identity(host: Host, *, tokens: Tokens | None, opening: Sequence[int]) -> di
     return {
         "kind": "longcontext",
         "model_type": config.model_type,
-        "weights": _digest_weights(host.model.state_dict()),
-        "tokenizer": _sha256(tokens.fingerprint.encode()) if tokens is not None else None,
+        "weights": digest_weights(host.model.state_dict()),
+        "tokenizer": sha256(tokens.fingerprint.encode()) if tokens is not None else None,
         "windows": list(host.layout.windows),
         "rope": json.loads(json.dumps(rope, sort_keys=True, default=str)),
-        "opening": _sha256(np.asarray(opening, dtype=np.int64).tobytes()),
+        "opening": sha256(np.asarray(opening, dtype=np.int64).tobytes()),
     }
 
 
@@ -59,29 +63,20 @@ def pack(memory: LongContextMemory, cut: Cut) -> tuple[dict[str, Tensor], dict[s
     grows: dict[str, int] = {}
     for number, block in enumerate(memory.blocks):
         for group, entries in enumerate(block.kept):
-            if entries.length:
-                tensors[f"{number}.group.{group}.keys"] = entries.keys.contiguous()
-                tensors[f"{number}.group.{group}.values"] = entries.values.contiguous()
-                if block.rows > 1 or entries.length == block.tokens:  # a group with a window slides on
-                    axis = 1 if block.rows > 1 else 3
-                    grows |= {f"{number}.group.{group}.{kind}": axis for kind in ("keys", "values")}
-    names = list(tensors)
-    table: dict[str, Any] = {"documents": None}
-    if memory.text is not None:
-        read, table = memory.text.pack()
-        tensors |= read
-        grows |= dict.fromkeys(read, 0)
+            named = pack_entries(f"{number}.group.{group}", entries)
+            tensors |= named
+            if block.rows > 1 or entries.length == block.tokens:  # a group with a window slides on
+                grows |= dict.fromkeys(named, 1 if block.rows > 1 else 3)
+    text, table = pack_text(memory, cut)
     header = {
         "format": FORMAT,
         "tokens": memory.tokens,
         "blocks": [{"rows": block.rows, "tokens": block.tokens} for block in memory.blocks],
-        "capacity": cut.capacity if memory.text is not None else None,
-        "overlap": cut.overlap if memory.text is not None else None,
-        "grows": grows,
-        "kv": names,
+        "grows": grows | dict.fromkeys(text, 0),
+        "kv": list(tensors),
         **table,
     }
-    return tensors, header
+    return tensors | text, header
 
 
 def unpack(
@@ -155,28 +150,4 @@ def _unpacked(
     if not group.kept(length):
         return host.allocate(number, rows=rows, length=0)
     shape = (len(group.layers), rows, group.shape.heads, group.kept(length), group.shape.size)
-    pair = []
-    for kind in ("keys", "values"):
-        tensor = tensors.get(f"{name}.{kind}")
-        found = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
-        if not isinstance(tensor, Tensor) or found != shape:
-            raise StoreError(
-                f"The tensor {name}.{kind} of the memory has shape {found}; the model expects {shape}. "
-                f"{_REMEDY}"
-            )
-        pair.append(tensor.to(device=host.device, dtype=group.shape.dtype))
-    return KeyValues(*pair)
-
-
-def _digest_weights(tensors: Mapping[str, Tensor]) -> str:
-    """A hash over names, shapes and evenly spaced numbers of all tensors, the same in any file layout."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        flat = tensors[name].detach().reshape(-1)
-        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return unpack_entries(tensors, name, shape, device=host.device, dtype=group.shape.dtype)

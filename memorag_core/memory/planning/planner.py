@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.memory.beacon import BeaconModel, BeaconSettings
-from memorag_core.memory.beacon.checkpoint_files import CONFIG, locate, read_config
 from memorag_core.memory.beacon.quantized import Quantization
 from memorag_core.memory.beacon.usage import Usage, usage_of
 from memorag_core.memory.beacon.weights import build_model, weight_bytes
 from memorag_core.memory.bundled import bundled_path
+from memorag_core.memory.checkpoint_files import CONFIG, locate, read_config
 from memorag_core.memory.device import chosen_dtype
 from memorag_core.memory.footprint import Footprint
 from memorag_core.memory.local_model import LocalModel

@@ -19,7 +19,7 @@ from memorag_core.memory.beacon import BeaconModel
 from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.bundled import bundled_path
 from memorag_core.memory.longcontext import LongContextModel
-from memorag_core.memory.longcontext.partitions import read_parts
+from memorag_core.memory.longcontext.partitions import LongContextParts
 from memorag_core.memory.planning.budget import MemoryBudgetError, available_memory, format_size, parse_size
 from memorag_core.memory.planning.plan import MemoryPlan, check_plan
 from memorag_core.memory.planning.planner import count_tokens, plan_memory
@@ -183,7 +183,7 @@ def test_the_planned_peak_of_a_long_context_model_is_what_torch_allocates(
     ids = random_ids(1, tokens)[0]
 
     def reading() -> None:
-        read_parts(model._host, None, ids.clone(), (), cut=model._cut, head=(), chunk=1024)
+        LongContextParts(model._host, chunk=1024, cut=model._cut).read(None, ids.clone(), ())
 
     planned = model.costs().reading(tokens, 1)
     assert peak_of(reading) == pytest.approx(planned, rel=0.1)

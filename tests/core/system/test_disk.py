@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from memorag_core import BeaconModel, GistModel, InputError, LongContextModel, StoreError
+from memorag_core import BeaconModel, GistModel, InputError, LongContextModel, StoreError, plan_memory
 from memorag_core.memory.beacon import save_checkpoint
 from memorag_core.memory.gist.journal import Journal
-from memorag_core.memory.planning import plan_memory
 from memorag_core.system.disk import lock_file, make_folder, taken
 from memorag_evaluation.keeping import KeptEmbedder
 from tests.core.doubles import SentenceModel, WordEmbedder

@@ -18,9 +18,12 @@ from transformers import (
 )
 
 from memorag_core.memory.beacon import BeaconMemory, BeaconModel, BeaconSettings, save_checkpoint
+from memorag_core.memory.beacon.cache import Block
 from memorag_core.memory.beacon.layers import attach, beacon_parameters
+from memorag_core.memory.beacon.rotary import Rotary
 from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.tokenizer import Tokens
+from memorag_core.prompts import PromptSet
 
 FAMILIES = ("qwen2", "qwen3", "mistral", "llama")
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -121,6 +124,13 @@ def state(memory: BeaconMemory) -> list[torch.Tensor]:
     ]
 
 
+def unrotated(block: Block, rotary: Rotary) -> Block:
+    """A copy of rows with keys as they were before rotary positions."""
+    slots = torch.arange(block.slots.length)
+    tail = block.slots.length + torch.arange(block.tail.length)
+    return Block(block.stream, block.slots.moved(rotary, -slots), block.tail.moved(rotary, -tail))
+
+
 def snapshot(memory: BeaconMemory) -> list[torch.Tensor]:
     """A copy of all that a memory holds."""
     return [tensor.clone() for tensor in state(memory)]
@@ -190,6 +200,33 @@ def write_checkpoint(
     if usage is not None:
         (folder / usage_file).write_text(json.dumps({"format": 1, **usage}), encoding="utf-8")
     return made
+
+
+def text_model(
+    *,
+    pad_windows: bool = False,
+    capacity: int | None = None,
+    overlap: int = 0,
+    chat: str | None = None,
+    **rest: Any,
+) -> BeaconModel:
+    """A random model that reads bytes and is asked with a few special tokens."""
+    tokenizer = small_tokenizer(chat_template=chat)
+    usage = Usage(
+        pad_windows=pad_windows,
+        prompts=PromptSet.from_mapping(ASK_PROMPTS),
+        max_new_tokens={"span": 12, "answer": 6},
+        line_token="<|line|>",
+        none_token="<|none|>",
+    )
+    return beacon_model(
+        tokens=Tokens(tokenizer, usage.line_token, usage.none_token),
+        usage=usage,
+        vocabulary=len(tokenizer),
+        capacity=capacity,
+        overlap=overlap,
+        **rest,
+    )
 
 
 def rewrite_weights(folder: Path, change: Any) -> None:

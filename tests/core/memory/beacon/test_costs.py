@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from memorag_core.memory.beacon import BeaconMemory, BeaconModel
 from memorag_core.memory.beacon.costs import REQUEST, BeaconCosts
 from memorag_core.memory.beacon.generate import generate
-from memorag_core.memory.beacon.partitions import read_parts
+from memorag_core.memory.beacon.partitions import BeaconParts
 from memorag_core.memory.beacon.prefill import empty_block, read
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.usage import Usage
@@ -47,7 +47,7 @@ def read_tokens(model: BeaconModel, tokens: int, ratio: int) -> BeaconMemory:
     cut = model._cut
     ids = random_ids(1, tokens)[0]
     with torch.inference_mode():
-        return read_parts(model._host, None, ids, (), stream=stream, cut=cut)
+        return BeaconParts(model._host, stream, cut=cut).read(None, ids, ())
 
 
 def peak_of(run: Callable[[], object]) -> int:

@@ -19,6 +19,7 @@ from tests.core.memory.beacon.conftest import (
     beacon_model,
     random_ids,
     state,
+    unrotated,
     weights_of,
 )
 from tests.core.memory.beacon.reference import Reference
@@ -88,11 +89,11 @@ def test_any_model_gives_the_plain_computation_in_any_pieces(
         logits = plain.feed(ids[row].tolist())
         assert torch.allclose(once.logits[row], logits[-once.logits.shape[1] :], atol=3e-3, rtol=1e-3)
         assert torch.allclose(last_logits[row, -1], logits[-1], atol=3e-3, rtol=1e-3)
-        unrotated = pieces.row(row).blocks[0].unrotated(model.rotary)
+        raw = unrotated(pieces.row(row).blocks[0], model.rotary)
         for layer in range(model.model.config.num_hidden_layers):
             for entries, (keys, values) in (
-                (unrotated.slots, plain.slots[layer]),
-                (unrotated.tail, plain.inside[layer]),
+                (raw.slots, plain.slots[layer]),
+                (raw.tail, plain.inside[layer]),
             ):
                 assert entries.length == len(keys)
                 if keys:
@@ -123,14 +124,6 @@ def test_greedy_decoding_is_the_plain_computation(
         logits = plain.feed([token])[-1]
 
 
-def test_rows_of_a_batch_do_not_see_each_other() -> None:
-    model = beacon_model()
-    ids = random_ids(3, 30)
-    together = model.feed(ids).memory
-    for row in range(3):
-        assert_same_memory(together.row(row), model.feed(ids[row : row + 1]).memory)
-
-
 def test_no_token_sees_the_future() -> None:
     model = beacon_model(window=16)
     ids = random_ids(1, 15)
@@ -156,48 +149,6 @@ def test_a_memory_keeps_its_ratio_when_it_is_continued() -> None:
     memory = model.feed(ids[:, :20]).memory
     other = BeaconModel(model.model, model.settings, ratio=2)
     assert_same_memory(other.feed(ids[:, 20:], memory).memory, model.feed(ids).memory)
-
-
-def test_lists_and_single_rows_of_ids_are_taken_too() -> None:
-    model = beacon_model()
-    ids = random_ids(1, 12)
-    expected = model.feed(ids).memory
-    assert_same_memory(model.feed(ids.tolist()).memory, expected, exactly=True)
-    assert_same_memory(model.feed(ids[0]).memory, expected, exactly=True)
-    assert_same_memory(model.feed(ids[0].tolist()).memory, expected, exactly=True)
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([], "shape"),
-        ([[]], "shape"),
-        ([[[1]]], "shape"),
-        ([[1, 61]], "expected 0 to 60"),
-        ([[-1]], "expected 0 to 60"),
-        ([[0.5]], "whole numbers"),
-        ([[1, 2], [3]], "table"),
-        ("text", "table"),
-    ],
-)
-def test_ids_that_cannot_be_fed_are_refused(ids: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        beacon_model().feed(ids)
-
-
-def test_rows_that_do_not_fit_the_memory_are_refused() -> None:
-    model = beacon_model()
-    memory = model.feed(random_ids(2, 10)).memory
-    with pytest.raises(InputError, match="3 rows and the memory 2"):
-        model.feed(random_ids(3, 1), memory)
-    with pytest.raises(InputError, match="1 rows and the memory 2"):
-        model.greedy(random_ids(1, 1), memory, max_new_tokens=2)
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, True])
-def test_a_number_of_new_tokens_that_cannot_be_is_refused(count: Any) -> None:
-    with pytest.raises(InputError, match="max_new_tokens"):
-        beacon_model().greedy(random_ids(1, 3), max_new_tokens=count)
 
 
 def test_a_ratio_that_the_window_cannot_hold_is_refused_and_an_untrained_one_warned_of(

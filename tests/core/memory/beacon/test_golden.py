@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from memorag_core.memory.beacon import BeaconMemory, BeaconModel
+from tests.core.memory.beacon.conftest import unrotated
 
 TOLERANCE = 1e-4
 
@@ -38,7 +39,7 @@ def test_the_state_after_the_context_is_the_original(golden: Path, pieces: str) 
     memory = fed(model, expected["context_ids"], pieces)
     assert [0, memory.slots, memory.stream.entries] == expected["sizes"].tolist()
     (block,) = memory.blocks
-    plain = block.unrotated(model.rotary)
+    plain = unrotated(block, model.rotary)
     for layer in range(model.model.config.num_hidden_layers):
         for name, part in (("beacon", plain.slots), ("raw", plain.tail)):
             if part.length:

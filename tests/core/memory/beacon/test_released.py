@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memorag_core.errors import CheckpointError, InputError, UnsupportedModelError
 from memorag_core.memory.beacon import BeaconModel, load_checkpoint
-from memorag_core.memory.beacon.checkpoint_files import take_inventory
+from memorag_core.memory.checkpoint_files import take_inventory
 from memorag_core.memory.device import chosen_device, mapped_device
 from tests.core.memory.beacon.conftest import (
     FAMILIES,

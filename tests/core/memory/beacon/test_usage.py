@@ -10,7 +10,8 @@ import pytest
 from memorag_core.errors import CheckpointError
 from memorag_core.memory.beacon.usage import Usage
 from tests.core.doubles import asks
-from tests.core.memory.beacon.test_text import QUESTIONS, TEXTS, text_model
+from tests.core.memory.beacon.conftest import text_model
+from tests.core.memory.beacon.test_text import QUESTIONS, TEXTS
 
 
 @pytest.mark.parametrize("least", [0.5, "high", True, [1]])

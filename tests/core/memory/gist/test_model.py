@@ -20,14 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memorag_core import MemoRAG
-from memorag_core.errors import InputError, MemoRAGError, NothingMemorizedError, StoreError
+from memorag_core.errors import InputError, MemoRAGError, StoreError
 from memorag_core.memory.beacon import BeaconModel
 from memorag_core.memory.bundled import bundled_path
 from memorag_core.memory.gist import GistMemory, GistModel
 from memorag_core.memory.hosted import HostedModel
 from memorag_core.memory.llm import estimate_tokens
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.protocols import Memory, MemoryModel
 from memorag_core.types import Document
 from tests.core.doubles import asks
 from tests.core.loopback import ChatServer, chat
@@ -52,13 +51,6 @@ CHINESE = "安娜修理山谷里的每一座钟。她生于五月。开往大陆
 
 
 # Reading
-
-
-def test_it_is_a_memory_model_and_its_memory_a_memory() -> None:
-    model: MemoryModel = gist_model()
-    assert isinstance(model, MemoryModel)
-    memory = model.memorize(TEXT)
-    assert isinstance(memory, Memory)
 
 
 def test_each_block_has_a_gist_in_the_order_of_the_text_and_the_memory_is_made_of_them() -> None:
@@ -434,11 +426,6 @@ def test_the_memory_model_is_asked_over_the_gists_and_the_memory_stays_as_it_is(
         thread.join()
     assert [*found.values()] == [expected] * 4
     assert all(bool((packed[name] == tensor).all()) for name, tensor in model.pack(memory)[0].items())
-
-
-def test_without_a_memory_there_is_nothing_to_ask() -> None:
-    with pytest.raises(NothingMemorizedError, match="memorize"):
-        gist_model().recollect(asks(["Who?"], "span"), None)
 
 
 def test_memories_of_other_settings_and_models_are_refused() -> None:

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import settings as rules
-from hypothesis import strategies as st
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from memorag_core.errors import StoreError
-from memorag_core.types import Document
-from tests.core.memory.gist.conftest import assert_same, gist_model, hosted, real_text
+from tests.core.memory.gist.conftest import gist_model, hosted, real_text
 
 TEXT = real_text(3000)
 HOSTED = gist_model(inner=hosted())
-
-
-@given(texts=st.lists(st.sampled_from([TEXT, TEXT[:500], "短い。", "Käse " * 90]), min_size=1, max_size=4))
-def test_saved_and_loaded_over_a_hosted_memory_is_the_same_and_can_be_continued(texts: list[str]) -> None:
-    memory = HOSTED.memorize(texts)
-    arrays, header = HOSTED.pack(memory)
-    loaded = HOSTED.unpack(load_arrays(save_arrays(dict(arrays))), json.loads(json.dumps(header)))
-    assert loaded == memory
-    assert HOSTED.memorize("And more.", loaded) == HOSTED.memorize("And more.", memory)
-
-
-@rules(max_examples=10)
-@given(texts=st.lists(st.sampled_from([TEXT[:900], "短い。"]), min_size=1, max_size=3))
-def test_saved_and_loaded_over_a_local_memory_has_the_same_bits(texts: list[str]) -> None:
-    model = gist_model()
-    memory = model.memorize([Document(text, id=f"d{number}") for number, text in enumerate(texts)])
-    tensors, header = model.pack(memory)
-    assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
-    assert_same(
-        model.unpack(load_tensors(save_tensors(dict(tensors))), json.loads(json.dumps(header))), memory
-    )
 
 
 @pytest.mark.parametrize(

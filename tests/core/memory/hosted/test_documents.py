@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core import ClueSettings, Document, HostedModel, InputError, MemoRAG
+from memorag_core import ClueSettings, Document, HostedModel, MemoRAG
 
 CAPACITY = 64
 WORDS = "harbour lamp ledger storm wick stair captain whistle kettle reef".split()
@@ -33,26 +31,6 @@ class Echo:
 
 def hosted(llm: Any = None) -> HostedModel:
     return HostedModel(llm or Echo(), name="echo", capacity=CAPACITY, overlap=16)
-
-
-@given(given_texts=st.lists(texts, min_size=1, max_size=5), data=st.data())
-def test_taken_back_and_read_on_it_is_what_a_fresh_reading_gives(
-    given_texts: list[str], data: st.DataObject
-) -> None:
-    model = hosted()
-    memory = model.memorize(given_texts)
-    kept = data.draw(st.integers(1, len(given_texts)))
-    new = data.draw(texts)
-    assert model.rewind(memory, kept) == model.memorize(given_texts[:kept])
-    assert model.memorize(new, model.rewind(memory, kept)) == model.memorize([*given_texts[:kept], new])
-    shorter = model.memorize(given_texts[:kept])
-    more = model.memorize(new, shorter).tokens - shorter.tokens
-    assert model.count_tokens([new], memory, documents_kept=kept) == more
-    assert model.rewind(memory, 0) is None
-    assert model.to_reread(memory, kept) == 0
-    spans = model.token_spans(memory)
-    assert (spans[0][0], spans[-1][1]) == (0, memory.tokens)
-    assert all(one[1] == other[0] for one, other in pairwise(spans))
 
 
 @given(given_texts=st.lists(texts, min_size=1, max_size=5), data=st.data())
@@ -96,11 +74,3 @@ def test_documents_are_updated_and_deleted_and_the_table_says_where_they_lie() -
     assert rag.memory == fresh.memory
     assert [row.id for row in rag.table()] == ["harbour", "lamp", "ledger"]
     assert [row.tokens for row in rag.table()] == [row.tokens for row in fresh.table()]
-
-
-def test_more_documents_than_were_read_cannot_stay() -> None:
-    model = hosted()
-    memory = model.memorize(["one two three.", "four five six."])
-    for refused in (lambda: model.rewind(memory, 3), lambda: model.to_reread(memory, -1)):
-        with pytest.raises(InputError, match="expected 0 to 2"):
-            refused()

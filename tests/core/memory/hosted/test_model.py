@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.errors import InputError, NothingMemorizedError
+from memorag_core.errors import InputError
 from memorag_core.memory.hosted import HostedMemory, HostedModel
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.protocols import Memory, MemoryModel
 from memorag_core.types import ClueKind, Document
 from tests.core.doubles import asks
 from tests.core.loopback import MODEL, ChatServer, LoopbackLLM, chat, shared
@@ -40,12 +39,6 @@ def offline(**settings: Any) -> HostedModel:
 
 
 # Reading
-
-
-def test_it_is_a_memory_model_and_its_memory_a_memory() -> None:
-    model: MemoryModel = offline()
-    assert isinstance(model, MemoryModel)
-    assert isinstance(model.memorize(ISLAND), Memory)
 
 
 def test_a_short_text_is_one_part_and_stands_in_the_prompt_as_it_is() -> None:
@@ -108,12 +101,6 @@ def test_the_users_own_count_of_tokens_decides_about_parts() -> None:
     memory = words.memorize("five words are in this. " * 40)
     assert memory.tokens == 200
     assert [memory.text(part).count("five") for part in range(memory.parts)] == [12, 12, 12, 4]
-
-
-@pytest.mark.parametrize("wrong", ["", " \n", [], [""], [Document("x"), Document(" ")], 7, [7], "\ud800"])
-def test_what_cannot_be_read_is_refused(wrong: Any) -> None:
-    with pytest.raises(InputError, match=r"expected (words|one or more|a text)|no Unicode"):
-        offline().memorize(wrong)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +186,6 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
     with pytest.raises(InputError, match=message):
         model.recollect(asks(asked.pop("questions"), asked.pop("kind")), asked.pop("memory"), **asked)
     assert server.asked == 0
-
-
-def test_without_a_memory_there_is_nothing_to_ask() -> None:
-    with pytest.raises(NothingMemorizedError, match="memorize"):
-        offline().recollect(asks(["Who?"], "span"), None)
 
 
 def test_key_points_need_no_question(server: ChatServer) -> None:

@@ -105,8 +105,9 @@ def test_surplus_tensors_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 def test_a_device_or_dtype_that_there_is_not_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path)
-    with pytest.raises(InputError, match="device"):
-        LongContextModel.from_pretrained(tmp_path, device="abacus")
+    for device in ("abacus", "cuda:99", "meta"):
+        with pytest.raises(InputError, match="device"):
+            LongContextModel.from_pretrained(tmp_path, device=device)
     for dtype in ("int8", "float33", torch.int64):
         with pytest.raises(InputError, match="dtype"):
             LongContextModel.from_pretrained(tmp_path, dtype=dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -242,15 +241,3 @@ def test_a_models_own_prompts_are_used_whatever_the_language() -> None:
         for language in ("en", "zh")
     )
     assert one == other
-
-
-def test_reading_documents_at_once_equals_reading_them_one_after_the_other() -> None:
-    model = text_model("gemma3", bos=True, chunk=33)
-    documents = ["First, a document.", "Then another one, longer.", "And a last."]
-    once = model.memorize(documents)
-    memory = None
-    for document in documents:
-        memory = model.memorize(document, memory)
-    assert memory is not None
-    assert_same_memory(memory, once)
-    assert all(earlier < later for earlier, later in pairwise([0, memory.tokens]))

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from memorag_core import LongContextModel, MemoRAG
 from memorag_core.errors import StoreError
-from memorag_core.memory.longcontext import LongContextMemory
 from memorag_core.prompts import PromptSet
 from tests.core.memory.longcontext.conftest import (
     assert_same_memory,
@@ -27,38 +25,6 @@ KINDS = ("span", "query", "answer")
 ASKED = PromptSet.from_mapping(
     {"chat": False, "context": "{context}\n", "tasks": {kind: f"{kind}: {{question}}\n" for kind in KINDS}}
 )
-
-
-def through_disk(model: LongContextModel, memory: LongContextMemory, folder: Path) -> LongContextMemory:
-    tensors, header = model.pack(memory)
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / "memory.safetensors")
-    return model.unpack(load_file(folder / "memory.safetensors"), json.loads(json.dumps(header)))
-
-
-@pytest.mark.parametrize("family", ["llama", "mistral with a sliding window", "gemma3"])
-@pytest.mark.parametrize(("rows", "tokens"), [(1, 1), (1, 16), (2, 45)])
-def test_saved_and_loaded_is_the_same_bits_and_can_be_continued(
-    tmp_path: Path, family: str, rows: int, tokens: int
-) -> None:
-    model = LongContextModel(causal_model(family))
-    memory = model.feed(random_ids(rows, tokens)).memory
-    loaded = through_disk(model, memory, tmp_path)
-    assert_same_memory(loaded, memory, exactly=True)
-    ids = random_ids(rows, 21, seed=1)
-    assert_same_memory(model.feed(ids, loaded).memory, model.feed(ids, memory).memory)
-    assert torch.equal(
-        model.greedy(ids, loaded, max_new_tokens=9), model.greedy(ids, memory, max_new_tokens=9)
-    )
-
-
-def test_parts_are_loaded_as_parts_and_appended_to(tmp_path: Path) -> None:
-    model = text_model("gemma2", positions=64, prompts=ASKED)
-    memory = model.memorize("one text that is longer than a part can hold, by far, and then some more of it")
-    loaded = through_disk(model, memory, tmp_path)
-    assert memory.parts > 1
-    assert_same_memory(loaded, memory, exactly=True)
-    more = "and more of it, for another part or two, as it comes"
-    assert_same_memory(model.memorize(more, loaded), model.memorize(more, memory))
 
 
 @pytest.mark.parametrize(
@@ -82,14 +48,6 @@ def test_a_header_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
     tensors, header = model.pack(model.feed(random_ids(1, 21)).memory)
     with pytest.raises(StoreError):
         model.unpack(tensors, {**header, **change})
-
-
-@pytest.mark.parametrize("name", ["format", "tokens", "blocks", "capacity"])
-def test_a_header_that_lacks_a_value_is_refused(name: str) -> None:
-    model = LongContextModel(causal_model())
-    tensors, header = model.pack(model.feed(random_ids(1, 21)).memory)
-    with pytest.raises(StoreError):
-        model.unpack(tensors, {key: value for key, value in header.items() if key != name})
 
 
 def test_tensors_of_another_shape_and_missing_ones_are_refused_by_name() -> None:
