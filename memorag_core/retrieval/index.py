@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from memorag_core.errors import InputError
-from memorag_core.protocols import CountTokens, FloatMatrix, Reranker, TokenWeights
+from memorag_core.protocols import CountTokens, FloatMatrix, Reranker
 from memorag_core.retrieval.bm25 import BM25Index
-from memorag_core.retrieval.dense import DenseBackend, DenseIndex
+from memorag_core.retrieval.dense import DenseIndex, uses_faiss
 from memorag_core.retrieval.encoders.embedders import as_embedder
-from memorag_core.retrieval.encoders.encode import encode_chunks, matched
-from memorag_core.retrieval.encoders.joint import as_lexical_encoder, encode_both
+from memorag_core.retrieval.encoders.encode import check_lexical_encoder, encode_chunks, matched
 from memorag_core.retrieval.entities import EntityFinder
 from memorag_core.retrieval.expansion import expansions
 from memorag_core.retrieval.filtering import Places, renumbered, search_selected
@@ -28,7 +27,7 @@ from memorag_core.retrieval.queries import plans_of
 from memorag_core.retrieval.ranking import choose, search_depth
 from memorag_core.retrieval.support import lexical_support
 from memorag_core.retrieval.tokenization import Tokenization
-from memorag_core.retrieval.vector_settings import VectorSettings
+from memorag_core.retrieval.vector_settings import DenseBackend, VectorSettings
 from memorag_core.settings import RetrievalSettings
 from memorag_core.types import Chunk, Clue, Evidence
 
@@ -111,29 +110,25 @@ class EvidenceIndex:
                 "Vectors were given without the embedder that made them; "
                 "give it too, for questions must be encoded."
             )
-        lexical_encoder = as_lexical_encoder(encoder) if lexical else None
+        if lexical:
+            check_lexical_encoder(encoder)
         sparse = BM25Index.build(chunks, tokenization=tokenization)
         graph = None if entities is None else EntityGraph.build(chunks, entities)
-        weights = None
-        if lexical_encoder is not None and encoder is not None and vectors is None:
-            vectors, weights = encode_both(chunks, encoder, batch_size=batch_size, progress=progress)
-        dense = None
-        if encoder is not None and vectors is not None:
-            dense = DenseIndex.from_vectors(vectors, encoder, backend=backend, settings=vector_settings)
-        elif encoder is not None:
-            dense = DenseIndex.build(
-                chunks,
-                encoder,
-                batch_size=batch_size,
-                backend=backend,
-                settings=vector_settings,
-                progress=progress,
-            )
-        weighed = None
-        if lexical_encoder is not None and weights is not None:
-            weighed = LexicalIndex.from_weights(weights, lexical_encoder)
-        elif lexical_encoder is not None:
-            weighed = LexicalIndex.build(chunks, lexical_encoder, batch_size=batch_size, progress=progress)
+        if encoder is None:
+            return cls(tuple(chunks), sparse, graph=graph)
+        uses_faiss(backend, vector_settings)  # before the work of encoding, not after
+        made = encode_chunks(
+            chunks,
+            encoder,
+            vectors=vectors is None,
+            weights=lexical,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        if vectors is None:
+            vectors = made.vectors
+        dense = DenseIndex.from_vectors(vectors, encoder, backend=backend, settings=vector_settings)
+        weighed = LexicalIndex.from_weights(made.weights, check_lexical_encoder(encoder)) if lexical else None
         return cls(tuple(chunks), sparse, dense, weighed, graph)
 
     def changed(
@@ -156,17 +151,18 @@ class EvidenceIndex:
         sparse = BM25Index.build(chunks, tokenization=self.sparse.tokenization)
         places, new = matched(self.chunks, chunks)
         dense, lexical = self.dense, self.lexical
-        vectors: FloatMatrix | None = None
-        weights: Sequence[TokenWeights] = ()
-        if new and dense is not None and lexical is not None:
-            vectors, weights = encode_both(new, dense.embedder, batch_size=batch_size, progress=progress)
-        elif new and dense is not None:
-            vectors = encode_chunks(new, dense.embedder, batch_size=batch_size, progress=progress)
-        elif new and lexical is not None:
-            weights = lexical.encoder.lexical_documents([chunk.text for chunk in new])
-        dense = None if dense is None else dense.changed(places, vectors)
-        lexical = None if lexical is None else lexical.changed(places, weights)
-        graph = self.graph.changed(chunks) if self.graph is not None else None
+        encoder = dense.embedder if dense is not None else lexical and lexical.encoder
+        made = encode_chunks(
+            new,
+            encoder,
+            vectors=bool(new) and dense is not None,
+            weights=bool(new) and lexical is not None,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        dense = None if dense is None else dense.changed(places, made.vectors)
+        lexical = None if lexical is None else lexical.changed(places, made.weights)
+        graph = None if self.graph is None else self.graph.changed(chunks)
         return EvidenceIndex(tuple(chunks), sparse, dense, lexical, graph)
 
     @property
@@ -229,8 +225,8 @@ class EvidenceIndex:
                 for token weights that the index was built without; a budget that no chunk fits; or scores of
                 a re-ranker that are not one finite number a passage.
         """
-        count = self._checked_k(settings.k if k is None else k)
-        self._check_parts(settings)
+        count = settings.k if k is None else k
+        self.check_k(count, settings)
         if not requests:
             return ()
         depth = min(search_depth(count, settings, reranker), len(self.chunks))
@@ -254,6 +250,35 @@ class EvidenceIndex:
             )
             for (question, _), own in zip(requests, lists, strict=True)
         )
+
+    def check_k(self, k: int, settings: RetrievalSettings = _DEFAULTS) -> None:
+        """Refuse a number of chunks, or settings, that no search of this index can follow.
+
+        Raises:
+            InputError: As ``retrieve_batch``, whatever the questions.
+        """
+        size = len(self.chunks)
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= size:
+            chunks = "1 chunk" if size == 1 else f"{size} chunks"
+            raise InputError(
+                f"k is {k!r}, but the corpus has {chunks}: give a whole number from 1 to {size}, "
+                "or memorize more text, or cut it into smaller chunks."
+            )
+        if settings.graph_weight > 0 and self.graph is None:
+            raise InputError(
+                f"graph_weight is {settings.graph_weight}, but the index was built without a graph: give "
+                "entities=find_entities when building it, or a graph_weight of 0."
+            )
+        if settings.lexical_weight > 0 and self.lexical is None:
+            raise InputError(
+                f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
+                "weights: give lexical=True when building it, or a lexical_weight of 0."
+            )
+        if next(self._rankers(settings), None) is None:
+            raise InputError(
+                f"bm25_weight is {settings.bm25_weight}, and the index has no vectors to search instead: "
+                "give an embedder when building it, or a bm25_weight above 0 (1 is usual)."
+            )
 
     def support(self, texts: Sequence[str]) -> tuple[float, ...]:
         """How much of what each text says one place of the corpus says; see ``lexical_support``.
@@ -286,70 +311,20 @@ class EvidenceIndex:
         plans = plans_of(requests, settings)
         texts = list(dict.fromkeys(query.text for plan in plans for query in plan))
         searched = [
-            (name, weight, self._searched(ranker, texts, depth, places))
+            (name, weight, search_selected(ranker, texts, depth, places=places, size=len(self.chunks)))
             for name, weight, ranker in self._rankers(settings)
         ]
         lists = [
             [
-                RankedList(
-                    name + query.suffix,
-                    query.query,
-                    query.kind,
-                    query.weight * weight,
-                    tuple(found[query.text]),
-                )
+                query.ranked(name, found[query.text], weight)
                 for query in plan
                 for name, weight, found in searched
             ]
             for plan in plans
         ]
         if self.graph is not None and settings.graph_weight > 0:
-            added = expansions(
-                self.graph,
-                lists,
-                weight=settings.graph_weight,
-                anchors=settings.graph_anchors,
-                depth=depth,
-                constant=settings.rrf_constant,
-                method=settings.fusion,
-                damping=settings.graph_damping,
-            )
-            for own, expansion in zip(lists, added, strict=True):
+            for own, expansion in zip(
+                lists, expansions(self.graph, lists, settings, depth=depth), strict=True
+            ):
                 own += [] if expansion is None else [expansion]
         return lists
-
-    def _searched(
-        self, ranker: Ranker, texts: Sequence[str], depth: int, places: Places | None
-    ) -> dict[str, list[tuple[int, float]]]:
-        if places is None:
-            return dict(zip(texts, ranker.search(texts, depth), strict=True))
-        if not places:
-            return {text: [] for text in texts}
-        return search_selected(ranker, texts, depth, places=places, size=len(self.chunks))
-
-    def _check_parts(self, settings: RetrievalSettings) -> None:
-        if settings.graph_weight > 0 and self.graph is None:
-            raise InputError(
-                f"graph_weight is {settings.graph_weight}, but the index was built without a graph: give "
-                "entities=find_entities when building it, or a graph_weight of 0."
-            )
-        if settings.lexical_weight > 0 and self.lexical is None:
-            raise InputError(
-                f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
-                "weights: give lexical=True when building it, or a lexical_weight of 0."
-            )
-        if next(self._rankers(settings), None) is None:
-            raise InputError(
-                f"bm25_weight is {settings.bm25_weight}, and the index has no vectors to search instead: "
-                "give an embedder when building it, or a bm25_weight above 0 (1 is usual)."
-            )
-
-    def _checked_k(self, k: int) -> int:
-        size = len(self.chunks)
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= size:
-            chunks = "1 chunk" if size == 1 else f"{size} chunks"
-            raise InputError(
-                f"k is {k!r}, but the corpus has {chunks}: give a whole number from 1 to {size}, "
-                "or memorize more text, or cut it into smaller chunks."
-            )
-        return k

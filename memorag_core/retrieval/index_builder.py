@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError, StoreError
-from memorag_core.protocols import Embedder, FloatMatrix, TokenWeights
+from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.encoders.encode import encode_chunks
-from memorag_core.retrieval.encoders.joint import as_lexical_encoder, encode_both
+from memorag_core.retrieval.encoders.encode import check_lexical_encoder, encode_chunks
 from memorag_core.retrieval.entities import EntityFinder, find_entities
 from memorag_core.retrieval.graph import EntityGraph
 from memorag_core.retrieval.index import EvidenceIndex
@@ -64,7 +63,7 @@ class IndexMaker:
     def __post_init__(self) -> None:
         lexical_tokens("", tokenization=self.tokenization)  # now, not after the reading
         if self.lexical:
-            as_lexical_encoder(self.embedder)
+            check_lexical_encoder(self.embedder)
 
     def index(self, chunks: Sequence[Chunk], before: EvidenceIndex | None = None) -> EvidenceIndex:
         """The index of some chunks, made of what can be kept of the one before.
@@ -127,21 +126,28 @@ class IndexMaker:
                     "with. Give the one that made them: MemoRAG.load(path, embedder=...)."
                 )
             return EvidenceIndex(tuple(chunks), sparse, graph=graph)
-        weights = None
-        if vectors is None and self.lexical and LEXICAL not in kept:
-            found, weights = encode_both(chunks, self.embedder, progress=self.progress)
-            dense = DenseIndex.from_vectors(found, self.embedder, settings=self.vectors)
+        weigh = self.lexical and LEXICAL not in kept
+        made = encode_chunks(
+            chunks, self.embedder, vectors=vectors is None, weights=weigh, progress=self.progress
+        )
+        if vectors is None:
+            dense = DenseIndex.from_vectors(made.vectors, self.embedder, settings=self.vectors)
         else:
             dense = self._dense(chunks, vectors, kept.get(DENSE), self.embedder)
-        lexical = self._lexical(chunks, kept.get(LEXICAL), weights) if self.lexical else None
+        lexical = None
+        if self.lexical:
+            encoder = check_lexical_encoder(self.embedder)
+            lexical = (
+                LexicalIndex.from_weights(made.weights, encoder)
+                if weigh
+                else LexicalIndex.unpack(*kept[LEXICAL], encoder)
+            )
         return EvidenceIndex(tuple(chunks), sparse, dense, lexical, graph)
 
     def _dense(
-        self, chunks: Sequence[Chunk], vectors: FloatMatrix | None, kept: Kept | None, embedder: Embedder
+        self, chunks: Sequence[Chunk], vectors: FloatMatrix, kept: Kept | None, embedder: Embedder
     ) -> DenseIndex:
-        if vectors is None:
-            return DenseIndex.build(chunks, embedder, settings=self.vectors, progress=self.progress)
-        again = encode_chunks(chunks[:1], embedder, progress=False)
+        again = encode_chunks(chunks[:1], embedder, progress=False).vectors
         if again.shape != vectors[:1].shape or np.linalg.norm(again - vectors[:1]) > ANOTHER_EMBEDDER:
             raise StoreError(
                 "The saved vectors come from another embedder: this one encodes the first chunk differently. "
@@ -151,16 +157,6 @@ class IndexMaker:
             return DenseIndex.from_vectors(vectors, embedder, settings=self.vectors)
         arrays, header = kept
         return DenseIndex.unpack({**arrays, "vectors": vectors}, header, embedder, settings=self.vectors)
-
-    def _lexical(
-        self, chunks: Sequence[Chunk], kept: Kept | None, weights: Sequence[TokenWeights] | None
-    ) -> LexicalIndex:
-        encoder = as_lexical_encoder(self.embedder)
-        if kept is not None:
-            return LexicalIndex.unpack(*kept, encoder)
-        if weights is not None:
-            return LexicalIndex.from_weights(weights, encoder)
-        return LexicalIndex.build(chunks, encoder, progress=self.progress)
 
     def _graph(self, chunks: Sequence[Chunk], kept: Kept | None) -> EntityGraph | None:
         if self.entities is None:

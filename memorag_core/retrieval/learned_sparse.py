@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from memorag_core.errors import InputError, StoreError
 from memorag_core.protocols import LexicalEncoder, TokenWeights
 from memorag_core.retrieval.bm25 import best_first
+from memorag_core.retrieval.encoders.encode import check_lexical_encoder, encode_chunks
 from memorag_core.types import Chunk
 
 
@@ -68,33 +68,18 @@ class LexicalIndex:
 
         Args:
             chunks: At least one; their order gives the ordinals.
-            encoder: Gives the weights. Where dense vectors are wanted too, ``FlagEmbedder.encode`` makes both
-                in one pass, and ``from_weights`` takes these.
+            encoder: Gives the weights. Where dense vectors are wanted too, ``encode_chunks`` makes both, and
+                ``from_weights`` takes these.
             batch_size: The most texts handed to the encoder in one call.
             progress: Whether to show a bar; None shows it on terminals.
 
         Raises:
             InputError: No chunks, no such encoder, a batch size below 1, or weights that cannot be.
         """
-        if not chunks:
-            raise InputError("There are no chunks to encode; a lexical index needs at least one.")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; give the texts of one call as 1 or more.")
-        _check_encoder(encoder)
-        hidden = None if progress is None else not progress
-        weights: list[TokenWeights] = []
-        with tqdm(total=len(chunks), desc="weighing", unit="chunk", disable=hidden) as bar:
-            for start in range(0, len(chunks), batch_size):
-                texts = [chunk.text for chunk in chunks[start : start + batch_size]]
-                found = encoder.lexical_documents(texts)
-                if len(found) != len(texts):
-                    raise InputError(
-                        f"The encoder gave the weights of {len(found)} texts for {len(texts)}; expected one "
-                        "mapping for each."
-                    )
-                weights += found
-                bar.update(len(texts))
-        return cls.from_weights(weights, encoder)
+        encoded = encode_chunks(
+            chunks, encoder, vectors=False, weights=True, batch_size=batch_size, progress=progress
+        )
+        return cls.from_weights(encoded.weights, encoder)
 
     @classmethod
     def from_weights(cls, weights: Sequence[TokenWeights], encoder: LexicalEncoder) -> LexicalIndex:
@@ -109,7 +94,7 @@ class LexicalIndex:
         """
         if not weights:
             raise InputError("There are no weights to index; a lexical index needs at least one chunk.")
-        _check_encoder(encoder)
+        check_lexical_encoder(encoder)
         return cls._of(_rows(weights), encoder)
 
     @classmethod
@@ -191,7 +176,7 @@ class LexicalIndex:
             InputError: No such encoder.
             StoreError: Another encoder, or arrays that make no index.
         """
-        _check_encoder(encoder)
+        check_lexical_encoder(encoder)
         saved, given = dict(header.get("encoder") or {}), dict(encoder.fingerprint)
         if saved != given:
             raise StoreError(
@@ -280,11 +265,3 @@ def _checked(weight: float, what: str) -> float:
             "Half precision may be the cause."
         )
     return weight
-
-
-def _check_encoder(encoder: object) -> None:
-    if isinstance(encoder, type) or not isinstance(encoder, LexicalEncoder):
-        raise InputError(
-            f"The encoder is a {type(encoder).__name__} without lexical_documents, lexical_query and "
-            "fingerprint; give an object that has them, such as flag_embedder('BAAI/bge-m3')."
-        )

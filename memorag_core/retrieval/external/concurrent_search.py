@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any
 
 from memorag_core.protocols import AsyncSearcher, Searcher
 from memorag_core.retrieval.external.searchers import checked_passages
@@ -34,14 +34,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A call that has ended: what it gave, or what it raised."""
+    """A search that has ended: what it gave, or what it raised."""
 
     given: object
     error: BaseException | None
-    seconds: float
-
-
-_Search: TypeAlias = Callable[[str, int], Any]
 
 
 def search_all(
@@ -68,25 +64,21 @@ def search_all(
         BaseException: What is no Exception and was raised in a search, such as KeyboardInterrupt.
     """
     outcomes: dict[int, Outcome] = {}
-    began: dict[int, float] = {}  # those that run; the first began first, so its time is over first
     waiting = deque(range(len(texts)))
-    ended: SimpleQueue[tuple[int, _Attempt]] = SimpleQueue()
+    running: dict[Future[_Attempt], tuple[int, float]] = {}  # the first began first: its time is over first
     workers = _Workers()
     try:
-        while waiting or began:
-            while waiting and len(began) < concurrency:
+        while waiting or running:
+            while waiting and len(running) < concurrency:
                 place = waiting.popleft()
-                began[place] = monotonic()
-                workers.run(_call(searcher.search, texts[place], k), partial(_tell, ended, place))
-            first = next(iter(began))
-            left = None if timeout is None else max(0.0, began[first] + timeout - monotonic())
-            try:
-                place, attempt = ended.get(timeout=left)
-            except Empty:
-                outcomes[first] = Outcome((), _late(timeout), monotonic() - began.pop(first))
-                continue
-            if began.pop(place, None) is not None:  # else it was given up
-                outcomes[place] = _outcome(attempt, searcher)
+                running[workers.run(searcher.search, texts[place], k)] = place, monotonic()
+            first, (_, began) = next(iter(running.items()))
+            left = None if timeout is None else max(0.0, began + timeout - monotonic())
+            ended = wait(running, timeout=left, return_when=FIRST_COMPLETED).done
+            for search in ended or {first}:
+                place, began = running.pop(search)
+                attempt = search.result() if ended else _Attempt(None, _late(timeout))
+                outcomes[place] = _outcome(attempt, monotonic() - began, searcher)
     finally:
         workers.close()
     return [outcomes[place] for place in range(len(texts))]
@@ -103,22 +95,24 @@ async def asearch_all(
     """
     free = asyncio.Semaphore(concurrency)
     workers = _Workers()
-    asearch: Callable[[str, int], Awaitable[Any]]
-    if isinstance(searcher, AsyncSearcher):
-        asearch = searcher.asearch
-    else:
-        asearch = partial(_on_thread, workers, searcher.search)
+
+    async def awaited(text: str) -> _Attempt:
+        if not isinstance(searcher, AsyncSearcher):
+            return await asyncio.wrap_future(workers.run(searcher.search, text, k))
+        try:
+            return _Attempt(await searcher.asearch(text, k), None)
+        except Exception as error:
+            return _Attempt(None, error)
 
     async def one(text: str) -> Outcome:
         async with free:
             began = monotonic()
             try:
-                async with asyncio.timeout(timeout) as time:
-                    given = await asearch(text, k)
-            except Exception as error:
-                late = isinstance(error, TimeoutError) and time.expired()
-                return Outcome((), _late(timeout) if late else error, monotonic() - began)
-            return Outcome(checked_passages(given, searcher), None, monotonic() - began)
+                async with asyncio.timeout(timeout):
+                    attempt = await awaited(text)
+            except TimeoutError:
+                attempt = _Attempt(None, _late(timeout))
+            return _outcome(attempt, monotonic() - began, searcher)
 
     tasks = [asyncio.create_task(one(text)) for text in texts]
     try:
@@ -133,30 +127,32 @@ async def asearch_all(
 
 
 class _Workers:
-    """Daemon threads that run calls; a new one is begun only where all others are busy.
+    """Daemon threads that search; a new one is begun only where all others are busy.
 
     A ThreadPoolExecutor will not do: at its end the interpreter waits for the threads of one, also for those
     that hang.
     """
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], _Attempt], Callable[[_Attempt], None]] | None]
-        self._calls = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], _Attempt], Future[_Attempt]] | None] = SimpleQueue()
         self._lock = Lock()
         self._free = 0
         self._threads = 0
 
-    def run(self, call: Callable[[], _Attempt], told: Callable[[_Attempt], None]) -> None:
-        """Run a call, and tell what came of it, on the same thread."""
+    def run(self, search: Callable[[str, int], Any], text: str, k: int) -> Future[_Attempt]:
+        """Begin a search, in a copy of the caller's context: retrievers keep traces and callbacks in it."""
+        future: Future[_Attempt] = Future()
+        future.set_running_or_notify_cancel()  # nobody can cancel it; who gives it up leaves it alone
         with self._lock:
             new = not self._free
             if new:
                 self._threads += 1
             else:
                 self._free -= 1
-        self._calls.put((call, told))
+        self._calls.put((partial(copy_context().run, _attempt, search, text, k), future))
         if new:
             Thread(target=self._work, name="memorag-search", daemon=True).start()
+        return future
 
     def close(self) -> None:
         """Let the threads end, each after what it runs."""
@@ -165,55 +161,26 @@ class _Workers:
 
     def _work(self) -> None:
         while (work := self._calls.get()) is not None:
-            call, told = work
+            call, future = work
             attempt = call()
             with self._lock:
-                self._free += 1  # before it is told of, so that who hears of it finds a free thread
-            told(attempt)
+                self._free += 1  # before the result is there, so that who waits for it finds a free thread
+            future.set_result(attempt)
 
 
-def _call(search: _Search, text: str, k: int) -> Callable[[], _Attempt]:
-    """A search in a context of its own, for retrievers that keep traces and callbacks in it."""
-    return partial(copy_context().run, _attempt, search, text, k)
-
-
-def _attempt(search: _Search, text: str, k: int) -> _Attempt:
-    began = monotonic()
+def _attempt(search: Callable[[str, int], Any], text: str, k: int) -> _Attempt:
     try:
-        return _Attempt(search(text, k), None, monotonic() - began)
-    except BaseException as error:  # raised again on the thread that waits, where it must be
-        return _Attempt(None, error, monotonic() - began)
+        return _Attempt(search(text, k), None)
+    except BaseException as error:  # raised again where it is waited for, if it must be
+        return _Attempt(None, error)
 
 
-def _outcome(attempt: _Attempt, searcher: Searcher) -> Outcome:
+def _outcome(attempt: _Attempt, seconds: float, searcher: Searcher) -> Outcome:
     if attempt.error is None:
-        return Outcome(checked_passages(attempt.given, searcher), None, attempt.seconds)
+        return Outcome(checked_passages(attempt.given, searcher), None, seconds)
     if isinstance(attempt.error, Exception):
-        return Outcome((), attempt.error, attempt.seconds)
+        return Outcome((), attempt.error, seconds)
     raise attempt.error
-
-
-def _tell(ended: SimpleQueue[tuple[int, _Attempt]], place: int, attempt: _Attempt) -> None:
-    ended.put((place, attempt))
-
-
-async def _on_thread(workers: _Workers, search: _Search, text: str, k: int) -> object:
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Attempt] = loop.create_future()
-
-    def settle(attempt: _Attempt) -> None:
-        if not answer.done():  # else it was given up
-            answer.set_result(attempt)
-
-    def told(attempt: _Attempt) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(settle, attempt)
-
-    workers.run(_call(search, text, k), told)
-    attempt = await answer
-    if attempt.error is not None:
-        raise attempt.error
-    return attempt.given
 
 
 def _late(timeout: float | None) -> TimeoutError:

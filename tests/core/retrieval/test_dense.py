@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.protocols import Embedder
-from memorag_core.retrieval.dense import DenseBackend, DenseIndex
+from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.vector_settings import DenseBackend
 from tests.core.retrieval.conftest import FixedVectors, HashedWords, chunks_of, corpora, sentences
 
 BACKENDS: tuple[DenseBackend, ...] = ("faiss", "numpy")

@@ -17,7 +17,7 @@ from memorag_core.retrieval import EvidenceIndex, find_entities
 from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.learned_sparse import LexicalIndex
-from memorag_core.retrieval.result_shape import NEIGHBOUR
+from memorag_core.retrieval.ranking import NEIGHBOUR
 from memorag_core.retrieval.tokenization import sudachi_is_installed
 from memorag_core.settings import Expansion, FusionMethod, RetrievalSettings
 from memorag_core.types import CLUE_KINDS, Clue, Evidence, Hit

@@ -153,10 +153,10 @@ def test_wrong_arguments_are_clear_errors() -> None:
         LexicalIndex.from_weights((), Letters())
     with pytest.raises(InputError, match="batch_size is 0"):
         LexicalIndex.build(chunks, Letters(), batch_size=0)
-    with pytest.raises(InputError, match="weights of 1 texts for 2"):
+    with pytest.raises(InputError, match="weights of 1 texts for the chunks from number 0; expected 2"):
         LexicalIndex.build(chunks, Short(), progress=False)
     for wrong in (object(), Letters):
-        with pytest.raises(InputError, match="without lexical_documents, lexical_query and fingerprint"):
+        with pytest.raises(InputError, match="with lexical_documents, lexical_query and fingerprint"):
             LexicalIndex.build(chunks, cast(LexicalEncoder, wrong))
     with pytest.raises(InputError, match="k is 0"):
         LexicalIndex.build(chunks, Letters(), progress=False).search(["a"], 0)

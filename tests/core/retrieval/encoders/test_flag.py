@@ -17,7 +17,7 @@ from memorag_core.retrieval.encoders.embedders import as_embedder
 from memorag_core.retrieval.encoders.flag import FlagEmbedder, FlagScorer, flag_embedder, flag_reranker
 from memorag_core.retrieval.encoders.inference import guarded
 from memorag_core.retrieval.learned_sparse import LexicalIndex
-from memorag_core.retrieval.rerank import as_reranker, rerank_found
+from memorag_core.retrieval.rerank import as_reranker, ordered
 from tests.core.retrieval.conftest import chunks_of
 from tests.core.retrieval.encoders.tiny_encoders import POSITIONS, write_encoder, write_reranker
 
@@ -298,7 +298,7 @@ def test_scores_of_the_reranker_are_those_of_the_library_in_the_order_of_the_pas
     long = reranker("who", ["lantern " * 90, "clock"])
     assert long[0] == pytest.approx(reranker("who", ["lantern " * 60])[0], abs=1e-4)
     assert len(reranker("lantern " * 90, ["clock"])) == 1
-    found = rerank_found("who", [(1, 9.0), (0, 8.0)], chunks_of(TEXTS), reranker)
+    found = ordered("who", TEXTS[:2], reranker)
     assert {ordinal for ordinal, _ in found} == {0, 1}
     assert found[0][1] > found[1][1]
 

@@ -13,7 +13,7 @@ from memorag_core.protocols import TextEncoder
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.encoders.embedders import as_embedder
 from memorag_core.retrieval.encoders.sentence import SentenceEmbedder, cross_encoder, sentence_transformer
-from memorag_core.retrieval.rerank import as_reranker, rerank_found
+from memorag_core.retrieval.rerank import as_reranker, ordered
 from tests.core.retrieval.conftest import chunks_of
 from tests.core.retrieval.encoders.tiny_encoders import POSITIONS, write_encoder, write_reranker
 
@@ -124,7 +124,7 @@ def test_a_cross_encoder_gives_its_scores_before_they_are_squeezed_and_reads_wha
         assert len(set(scores)) == len(TEXTS)
         assert reranker("who", []) == []
         assert len(reranker("who", ["lantern " * 90])) == 1
-        found = rerank_found("who", [(0, 1.0), (1, 0.5)], chunks_of(TEXTS), reranker)
+        found = ordered("who", TEXTS[:2], reranker)
         assert found[0][1] > found[1][1]
     assert cross_encoder(scoring, device="cpu", max_tokens=12).max_tokens == 12
 
