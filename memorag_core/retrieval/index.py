@@ -236,14 +236,12 @@ class EvidenceIndex:
             chunks = tuple(self.chunks[ordinal] for ordinal in kept)
             places = {ordinal: place for place, ordinal in enumerate(kept)}
         lists = self._lists(requests, depth, settings, places)
-        if not chunks:
-            return ((),) * len(requests)
         return tuple(
             choose(
                 question,
                 own if places is None else renumbered(own, places),
                 chunks,
-                k=min(count, len(chunks)),
+                k=count,
                 settings=settings,
                 reranker=reranker,
                 count_tokens=count_tokens,

@@ -42,8 +42,8 @@ def choose(
         question: What a re-ranker reads with each chunk.
         lists: Rankings of ``chunks``, by their places. A list of the question's own that weighs nothing is
             not in the fusion, but still orders the chunks that fill up where the others hold too few.
-        chunks: All that can come out, at least ``k``.
-        k: Pieces of evidence, 1 or more.
+        chunks: All that can come out.
+        k: Pieces of evidence, 1 or more; all where there are fewer.
         settings: How lists are fused, how deep a re-ranker reads, and the shape of the result.
         reranker: What ``as_reranker`` gives; it orders the first ``rerank_depth`` of what was found, and what
             fills up only where ``k`` needs it.
@@ -56,6 +56,9 @@ def choose(
     Raises:
         InputError: As ``fuse``, ``rerank`` and ``shaped``.
     """
+    if not chunks:
+        return ()
+    k = min(k, len(chunks))
     best = _fused(lists, min(_wanted(k, settings, reranker), len(chunks)), len(chunks), settings)
     if reranker is not None:
         best = _reranked(question, best, chunks, k, reranker)

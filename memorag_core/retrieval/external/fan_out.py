@@ -197,17 +197,15 @@ class FanOut:
         found: list[tuple[Evidence, ...]] = []
         for question, plan in zip(asked.questions, asked.plans, strict=True):
             lists, chunks = self._lists(plan, outcomes, asked.depth)
-            evidence: tuple[Evidence, ...] = ()
-            if chunks:
-                evidence = choose(
-                    question,
-                    lists,
-                    chunks,
-                    k=min(asked.k, len(chunks)),
-                    settings=asked.settings,
-                    reranker=reranker,
-                    count_tokens=count_tokens,
-                )
+            evidence = choose(
+                question,
+                lists,
+                chunks,
+                k=asked.k,
+                settings=asked.settings,
+                reranker=reranker,
+                count_tokens=count_tokens,
+            )
             found.append(evidence)
         seconds = monotonic() - asked.began
         return tuple(

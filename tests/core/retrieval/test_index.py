@@ -290,6 +290,8 @@ def test_k_that_cannot_be_says_how_many_chunks_there_are(k: object) -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
     with pytest.raises(InputError, match=rf"k is {k!r}, but the corpus has 5 chunks"):
         index.retrieve("lantern", k=cast(int, k))
+    with pytest.raises(InputError, match=rf"k is {k!r}, but the corpus has 5 chunks"):
+        index.check_k(cast(int, k))  # without any question
 
 
 def test_the_default_k_is_held_to_the_number_of_chunks_too() -> None:
@@ -322,6 +324,7 @@ def test_no_requests_give_no_evidence_and_still_have_their_k_checked() -> None:
     assert index.retrieve_batch([]) == ()
     with pytest.raises(InputError, match="k is 6, but the corpus has 5 chunks"):
         index.retrieve_batch([], k=6)
+    index.check_k(5)
 
 
 def test_parts_built_apart_make_an_index() -> None:
@@ -420,6 +423,8 @@ def test_what_the_index_was_built_without_cannot_be_weighed() -> None:
         index.retrieve("lantern", settings=RetrievalSettings(lexical_weight=1))
     with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
         index.retrieve("lantern", settings=RetrievalSettings(graph_weight=0.5))
+    with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
+        index.check_k(1, RetrievalSettings(graph_weight=0.5))
     with pytest.raises(InputError, match="a HashedWords gives none"):
         EvidenceIndex.build(chunks_of(TOWN), HashedWords(), lexical=True)
     with pytest.raises(InputError, match="no embedder was given"):
