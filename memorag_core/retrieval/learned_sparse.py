@@ -1,4 +1,4 @@
-"""The learned lexical index: passages and queries as weights of tokens, such as bge-m3's.
+"""The learned sparse index: passages and queries as weights of tokens, such as bge-m3's.
 
 In: weights by token id, of chunks and then of queries, from an encoder. Out: for each query the chunks that
 share a token with it, best first, by ordinal. Does not know which model gave the weights, nor how a token is
@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError, StoreError
-from memorag_core.protocols import LexicalEncoder, TokenWeights
+from memorag_core.protocols import LearnedSparseEncoder, TokenWeights
 from memorag_core.retrieval.bm25 import best_first
-from memorag_core.retrieval.encoders.encode import check_lexical_encoder, encode_chunks
+from memorag_core.retrieval.encoders.encode import check_sparse_encoder, encode_chunks
 from memorag_core.types import Chunk
 
 
@@ -34,7 +34,7 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LexicalIndex:
+class LearnedSparseIndex:
     """For each token the chunks that hold it, with their weights: an inverted index in four arrays.
 
     Immutable; searches only read it, so threads may share it where the encoder allows it.
@@ -49,7 +49,7 @@ class LexicalIndex:
     """
 
     size: int
-    encoder: LexicalEncoder
+    encoder: LearnedSparseEncoder
     tokens: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     ordinals: npt.NDArray[np.int32]
@@ -59,11 +59,11 @@ class LexicalIndex:
     def build(
         cls,
         chunks: Sequence[Chunk],
-        encoder: LexicalEncoder,
+        encoder: LearnedSparseEncoder,
         *,
         batch_size: int = 64,
         progress: bool | None = None,
-    ) -> LexicalIndex:
+    ) -> LearnedSparseIndex:
         """Encode the chunks and index their weights.
 
         Args:
@@ -82,7 +82,9 @@ class LexicalIndex:
         return cls.from_weights(encoded.weights, encoder)
 
     @classmethod
-    def from_weights(cls, weights: Sequence[TokenWeights], encoder: LexicalEncoder) -> LexicalIndex:
+    def from_weights(
+        cls, weights: Sequence[TokenWeights], encoder: LearnedSparseEncoder
+    ) -> LearnedSparseIndex:
         """Index weights that were made before.
 
         Args:
@@ -93,12 +95,12 @@ class LexicalIndex:
             InputError: No chunks, no such encoder, or a weight that is negative or not finite.
         """
         if not weights:
-            raise InputError("There are no weights to index; a lexical index needs at least one chunk.")
-        check_lexical_encoder(encoder)
+            raise InputError("There are no weights to index; an index needs at least one chunk.")
+        check_sparse_encoder(encoder)
         return cls._of(_rows(weights), encoder)
 
     @classmethod
-    def _of(cls, rows: _Rows, encoder: LexicalEncoder) -> LexicalIndex:
+    def _of(cls, rows: _Rows, encoder: LearnedSparseEncoder) -> LearnedSparseIndex:
         above = rows.weights > 0  # of float32, in which tiny weights are 0
         size = len(rows.counts)
         ordinals = np.repeat(np.arange(size, dtype=np.int32), rows.counts)[above]
@@ -107,7 +109,7 @@ class LexicalIndex:
         starts = np.append(first, len(order)).astype(np.int64)
         return cls(size, encoder, *_frozen(tokens, starts, ordinals[order], rows.weights[above][order]))
 
-    def changed(self, places: Sequence[int], added: Sequence[TokenWeights] = ()) -> LexicalIndex:
+    def changed(self, places: Sequence[int], added: Sequence[TokenWeights] = ()) -> LearnedSparseIndex:
         """The index of other chunks, most of them from this one.
 
         Args:
@@ -163,8 +165,8 @@ class LexicalIndex:
 
     @classmethod
     def unpack(
-        cls, arrays: Mapping[str, Any], header: Mapping[str, Any], encoder: LexicalEncoder
-    ) -> LexicalIndex:
+        cls, arrays: Mapping[str, Any], header: Mapping[str, Any], encoder: LearnedSparseEncoder
+    ) -> LearnedSparseIndex:
         """The inverse of ``pack``: the same index, without encoding.
 
         Args:
@@ -176,7 +178,7 @@ class LexicalIndex:
             InputError: No such encoder.
             StoreError: Another encoder, or arrays that make no index.
         """
-        check_lexical_encoder(encoder)
+        check_sparse_encoder(encoder)
         saved, given = dict(header.get("encoder") or {}), dict(encoder.fingerprint)
         if saved != given:
             raise StoreError(
@@ -193,7 +195,7 @@ class LexicalIndex:
         wrong = [name for name, kind in _ARRAYS.items() if read[name].dtype != kind or read[name].ndim != 1]
         if wrong or not _is_index(size, **read):
             raise StoreError(
-                "The arrays of the lexical index do not fit together (of a wrong kind: "
+                "The arrays of the learned sparse index do not fit together (of a wrong kind: "
                 f"{', '.join(wrong) or 'none'}; lengths "
                 f"{', '.join(f'{name} {read[name].size}' for name in _ARRAYS)}). Index the chunks again."
             )

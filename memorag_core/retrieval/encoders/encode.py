@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from memorag_core.errors import InputError
-from memorag_core.protocols import Embedder, FloatMatrix, LexicalEncoder, TokenWeights
+from memorag_core.protocols import Embedder, FloatMatrix, LearnedSparseEncoder, TokenWeights
 from memorag_core.types import Chunk
 
 _UNIT = 1e-6
@@ -58,7 +58,7 @@ def encode_chunks(
     Args:
         chunks: At least one, where anything is wanted.
         embedder: Any object with ``embed_documents`` and ``embed_query``; for token weights a
-            ``LexicalEncoder``, asked once for both where it has ``encode``.
+            ``LearnedSparseEncoder``, asked once for both where it has ``encode``.
         vectors: Whether its vectors are wanted.
         weights: Whether its token weights are.
         batch_size: The most texts handed to the embedder in one call, which bounds its memory.
@@ -80,7 +80,7 @@ def encode_chunks(
     if vectors:
         check_embedder(embedder)
     if weights:
-        check_lexical_encoder(embedder)
+        check_sparse_encoder(embedder)
     rows: list[FloatMatrix] = []
     weighed: list[TokenWeights] = []
     hidden = None if progress is None else not progress
@@ -151,13 +151,13 @@ def check_embedder(embedder: object) -> None:
         )
 
 
-def check_lexical_encoder(encoder: object) -> LexicalEncoder:
+def check_sparse_encoder(encoder: object) -> LearnedSparseEncoder:
     """The encoder, if it is one that gives token weights.
 
     Raises:
         InputError: It gives none.
     """
-    if isinstance(encoder, LexicalEncoder) and not isinstance(encoder, type):
+    if isinstance(encoder, LearnedSparseEncoder) and not isinstance(encoder, type):
         return encoder
     found = "no embedder was given" if encoder is None else f"a {type(encoder).__name__} gives none"
     raise InputError(
