@@ -127,7 +127,7 @@ def shaped(
             "fits: raise the budget, or cut the documents into smaller chunks."
         )
     placed = {one.ordinal for one in kept}
-    groups: list[tuple[Fused, list[int]]] = []
+    found: list[tuple[int, Evidence]] = []
     for one in kept:
         beside: list[int] = []
         for step in (-1, 1):
@@ -138,13 +138,10 @@ def shaped(
                     break  # what stands behind it would not go on from here
                 placed.add(ordinal)
                 beside.append(ordinal)
-        groups.append((one, sorted(beside)))
-    found: list[tuple[int, Evidence]] = []
-    for one, beside in groups:
         rank = len(found) + 1
         found.append((one.ordinal, Evidence(chunks[one.ordinal], one.score, rank, one.hits)))
         hits = (Hit(NEIGHBOUR, question, "question", rank, one.score),)
-        for ordinal in beside:
+        for ordinal in sorted(beside):
             found.append((ordinal, Evidence(chunks[ordinal], one.score, len(found) + 1, hits)))
     if settings.order == "document":
         found.sort(key=lambda pair: pair[0])

@@ -27,7 +27,6 @@ from memorag_core.protocols import FloatMatrix, TokenWeights
 from memorag_core.retrieval.encoders.encode import Encoded
 from memorag_core.retrieval.encoders.inference import (
     best_device,
-    check_batch_size,
     guarded,
     has_members,
     loaded,
@@ -53,7 +52,7 @@ class FlagEmbedder(PassageLengths):
     fingerprint: Mapping[str, Any]
 
     def __init__(self, model: Any, *, batch_size: int, max_tokens: int | None) -> None:
-        limit = _limit(model, batch_size, max_tokens, model.passage_max_length)
+        limit = _limit(model, max_tokens, model.passage_max_length)
         super().__init__(model.tokenizer, limit, dressed=self._dressed, lock=Lock())
         self._model = model
         self._batch_size = batch_size
@@ -165,7 +164,7 @@ class FlagScorer:
     fingerprint: Mapping[str, Any]
 
     def __init__(self, model: Any, *, batch_size: int, max_tokens: int | None) -> None:
-        self.max_tokens = _limit(model, batch_size, max_tokens, model.max_length)
+        self.max_tokens = _limit(model, max_tokens, model.max_length)
         self._model = model
         self._batch_size = batch_size
         self._lock = Lock()
@@ -269,18 +268,18 @@ def _loaded(
     model: object, kind: str, purpose: str, device: str | None, half: bool | None, batch_size: int
 ) -> Any:
     """A model by its name or folder, on one device: several would start processes. Or the object given."""
-    check_batch_size(batch_size)
 
     def make(library: Any, name: str) -> Any:
         place = device or best_device()
         return getattr(library, kind)(name, devices=place, use_fp16=_half(half, place), batch_size=batch_size)
 
-    return loaded(model, "FlagEmbedding", "flag", purpose, make, device=device, half=half)
+    return loaded(
+        model, "FlagEmbedding", "flag", purpose, make, batch_size=batch_size, device=device, half=half
+    )
 
 
-def _limit(model: Any, batch_size: int, wanted: int | None, otherwise: Any) -> int:
-    """The most tokens that a model reads, after checking what it was given with."""
-    check_batch_size(batch_size)
+def _limit(model: Any, wanted: int | None, otherwise: Any) -> int:
+    """The most tokens that a model reads, after seeing that it is on one device."""
     if len(model.target_devices) != 1:
         raise InputError(
             f"The {type(model).__name__} was made for the devices {', '.join(model.target_devices)}, and "

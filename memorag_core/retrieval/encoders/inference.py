@@ -19,7 +19,14 @@ T = TypeVar("T")
 
 
 def loaded(
-    model: object, package: str, extra: str, purpose: str, make: Callable[[Any, str], Any], **options: object
+    model: object,
+    package: str,
+    extra: str,
+    purpose: str,
+    make: Callable[[Any, str], Any],
+    *,
+    batch_size: int,
+    **options: object,
 ) -> Any:
     """A model by its name or folder, loaded without a bar; or the object given, as it is.
 
@@ -29,12 +36,15 @@ def loaded(
         extra: What installs that library.
         purpose: What the model is for, for the error where the library is missing.
         make: Makes the model, of the library and the name.
+        batch_size: Texts of one pass.
         options: How to load it, each None where that was left open; none of them is for an object.
 
     Raises:
-        InputError: An option beside an object.
+        InputError: A batch size that is not a whole number of 1 or more, or an option beside an object.
         MissingExtraError: The library is not installed.
     """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size!r}; give the texts of one pass as 1 or more.")
     if isinstance(model, str | PathLike):
         try:
             library = import_module(package)
@@ -68,16 +78,6 @@ def name_of(model: object) -> str:
 def has_members(value: object, *names: str) -> bool:
     """Whether an object, not a class, has all of these; so libraries are told apart without an import."""
     return not isinstance(value, type) and all(hasattr(value, name) for name in names)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Refuse a batch size that is not a whole number of 1 or more.
-
-    Raises:
-        InputError: It is not.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; give the texts of one pass as 1 or more.")
 
 
 def longest_first(texts: Sequence[str], batch_size: int, ask: Callable[[list[str]], Iterable[T]]) -> list[T]:

@@ -22,7 +22,6 @@ import numpy as np
 from memorag_core.errors import InputError
 from memorag_core.retrieval.encoders.inference import (
     best_device,
-    check_batch_size,
     has_members,
     loaded,
     name_of,
@@ -52,7 +51,6 @@ class SentenceEmbedder(PassageLengths):
         batch_size: int,
         max_tokens: int | None,
     ) -> None:
-        check_batch_size(batch_size)
         limit = read_limit(model, model.tokenizer, wanted=max_tokens)
         super().__init__(model.tokenizer, limit, dressed=self._dressed, lock=Lock())
         self._model = model
@@ -110,7 +108,6 @@ class CrossScorer:
     fingerprint: Mapping[str, Any]
 
     def __init__(self, model: Any, *, batch_size: int, max_tokens: int | None) -> None:
-        check_batch_size(batch_size)
         labels = getattr(model, "num_labels", 1)
         if labels != 1:
             raise InputError(
@@ -226,12 +223,11 @@ def is_cross_encoder(value: object) -> bool:
 
 
 def _loaded(model: object, kind: str, purpose: str, device: str | None, batch_size: int) -> Any:
-    check_batch_size(batch_size)
-
     def make(library: Any, name: str) -> Any:
         return getattr(library, kind)(name, device=device or best_device())
 
-    return loaded(model, "sentence_transformers", "sentence-transformers", purpose, make, device=device)
+    package, extra = "sentence_transformers", "sentence-transformers"
+    return loaded(model, package, extra, purpose, make, batch_size=batch_size, device=device)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from memorag_core.retrieval.fusion import RankedList
 from memorag_core.retrieval.queries import Query, plans_of
 from memorag_core.retrieval.ranking import choose, search_depth
 from memorag_core.settings import RetrievalSettings, check_whole
-from memorag_core.types import Chunk, Clue, Evidence, Findings, FoundPassage, SearchFailure
+from memorag_core.types import Chunk, Clue, Findings, FoundPassage, SearchFailure
 
 logger = logging.getLogger(__name__)
 
@@ -194,19 +194,17 @@ class FanOut:
         self._warn(searched)
         for question, plan in zip(asked.questions, asked.plans, strict=True):
             self._check_any_answered(question, plan, outcomes)
-        found: list[tuple[Evidence, ...]] = []
-        for question, plan in zip(asked.questions, asked.plans, strict=True):
-            lists, chunks = self._lists(plan, outcomes, asked.depth)
-            evidence = choose(
+        found = [
+            choose(
                 question,
-                lists,
-                chunks,
+                *self._lists(plan, outcomes, asked.depth),
                 k=asked.k,
                 settings=asked.settings,
                 reranker=reranker,
                 count_tokens=count_tokens,
             )
-            found.append(evidence)
+            for question, plan in zip(asked.questions, asked.plans, strict=True)
+        ]
         seconds = monotonic() - asked.began
         return tuple(
             Findings(question, evidence, _failures(plan, outcomes), seconds)
