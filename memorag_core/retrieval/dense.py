@@ -1,6 +1,6 @@
 """The dense index: inner products of unit vectors, that is cosine similarity, over chunks.
 
-In: chunks and an embedder, or vectors kept from before; then queries. Out: for each query the nearest chunks,
+In: vectors and the embedder that made them; then queries. Out: for each query the nearest chunks,
 best first, by ordinal. Does not know which encoder made the vectors, nor of clues, weights or fusion.
 
 An index is a value. One with other chunks shares what it can with the one before: the ``base`` with the
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.protocols import Embedder, FloatMatrix
-from memorag_core.retrieval.encoders.encode import check_embedder, encode_chunks, unit_rows
+from memorag_core.retrieval.encoders.encode import check_embedder, unit_rows
 from memorag_core.retrieval.nearest_neighbours import (
     REMEDY,
     Rows,
@@ -34,7 +34,6 @@ from memorag_core.retrieval.nearest_neighbours import (
     nearest_rows,
 )
 from memorag_core.retrieval.vector_settings import DENSE_BACKENDS, DenseBackend, VectorSettings
-from memorag_core.types import Chunk
 
 Numbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
 """Whole numbers, one for each chunk."""
@@ -54,9 +53,8 @@ _log = logging.getLogger(__name__)
 class DenseIndex:
     """Unit vectors of the chunks and the embedder that questions are encoded with.
 
-    Make it by ``build`` (encodes chunks) or ``from_vectors``, and the next one by ``changed``: no vector is
-    computed again, and this one goes on to answer as before. Searches only read, so threads may share the
-    index where the embedder allows it.
+    Make it by ``from_vectors``, and the next one by ``changed``: no vector is computed again, and this one
+    goes on to answer as before. Searches only read, so threads may share it where the embedder allows it.
 
     Attributes:
         embedder: Encodes questions.
@@ -80,36 +78,6 @@ class DenseIndex:
             array.setflags(write=False)
 
     @classmethod
-    def build(
-        cls,
-        chunks: Sequence[Chunk],
-        embedder: Embedder,
-        *,
-        batch_size: int = 64,
-        backend: DenseBackend = "auto",
-        settings: VectorSettings = _DEFAULTS,
-        progress: bool | None = None,
-    ) -> DenseIndex:
-        """Encode the chunks, ``batch_size`` texts at a time, and index their vectors.
-
-        Args:
-            chunks: At least one; their order gives the ordinals.
-            embedder: Any object with ``embed_documents`` and ``embed_query``.
-            batch_size: The most texts handed to the embedder in one call, which bounds its memory.
-            backend: What searches: FAISS, or NumPy where that is not installed ("auto"), or one of the two.
-            settings: How.
-            progress: Whether to show a bar; None shows it on terminals.
-
-        Raises:
-            InputError: No chunks, no such embedder, a batch size below 1, vectors that are missing, of
-                several sizes, or not finite, or a kind that the backend does not have.
-            MissingExtraError: FAISS is wanted and not installed.
-        """
-        uses_faiss(backend, settings)  # before the work of encoding, not after
-        encoded = encode_chunks(chunks, embedder, batch_size=batch_size, progress=progress)
-        return cls._of_units(encoded.vectors, embedder, backend, settings)
-
-    @classmethod
     def from_vectors(
         cls,
         vectors: FloatMatrix,
@@ -118,7 +86,7 @@ class DenseIndex:
         backend: DenseBackend = "auto",
         settings: VectorSettings = _DEFAULTS,
     ) -> DenseIndex:
-        """Index vectors that were made before, without encoding anything.
+        """Index vectors of chunks, such as ``encode_chunks`` makes.
 
         Args:
             vectors: [N, E], one row a chunk in the chunks' order; copied and brought to length 1. A row of
@@ -280,8 +248,8 @@ class DenseIndex:
             arrays: What ``pack`` gave; nobody may write to them any more.
             header: Likewise.
             embedder: The embedder that made the vectors.
-            backend: As in ``build``.
-            settings: As in ``build``.
+            backend: As in ``from_vectors``.
+            settings: As in ``from_vectors``.
 
         Raises:
             StoreError: Arrays that are missing, are not those that were packed, or do not fit each other.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from memorag_core.errors import InputError, StoreError
 from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.retrieval.bm25 import BM25Index
-from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.dense import DenseIndex, uses_faiss
 from memorag_core.retrieval.encoders.encode import check_sparse_encoder, encode_chunks
 from memorag_core.retrieval.entities import EntityFinder, find_entities
 from memorag_core.retrieval.graph import EntityGraph
@@ -126,14 +126,14 @@ class IndexMaker:
                     "with. Give the one that made them: MemoRAG.load(path, embedder=...)."
                 )
             return EvidenceIndex(tuple(chunks), bm25, graph=graph)
+        uses_faiss("auto", self.vectors)  # before the work of encoding, not after
+        dense = None if vectors is None else self._dense(chunks, vectors, kept.get(DENSE), self.embedder)
         weigh = self.learned_sparse and LEARNED_SPARSE not in kept
         made = encode_chunks(
-            chunks, self.embedder, vectors=vectors is None, weights=weigh, progress=self.progress
+            chunks, self.embedder, vectors=dense is None, weights=weigh, progress=self.progress
         )
-        if vectors is None:
+        if dense is None:
             dense = DenseIndex.from_vectors(made.vectors, self.embedder, settings=self.vectors)
-        else:
-            dense = self._dense(chunks, vectors, kept.get(DENSE), self.embedder)
         sparse = None
         if self.learned_sparse:
             encoder = check_sparse_encoder(self.embedder)

@@ -20,8 +20,7 @@ import numpy.typing as npt
 from memorag_core.errors import InputError, StoreError
 from memorag_core.protocols import LearnedSparseEncoder, TokenWeights
 from memorag_core.retrieval.bm25 import best_first
-from memorag_core.retrieval.encoders.encode import check_sparse_encoder, encode_chunks
-from memorag_core.types import Chunk
+from memorag_core.retrieval.encoders.encode import check_sparse_encoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,36 +55,10 @@ class LearnedSparseIndex:
     weights: npt.NDArray[np.float32]
 
     @classmethod
-    def build(
-        cls,
-        chunks: Sequence[Chunk],
-        encoder: LearnedSparseEncoder,
-        *,
-        batch_size: int = 64,
-        progress: bool | None = None,
-    ) -> LearnedSparseIndex:
-        """Encode the chunks and index their weights.
-
-        Args:
-            chunks: At least one; their order gives the ordinals.
-            encoder: Gives the weights. Where dense vectors are wanted too, ``encode_chunks`` makes both, and
-                ``from_weights`` takes these.
-            batch_size: The most texts handed to the encoder in one call.
-            progress: Whether to show a bar; None shows it on terminals.
-
-        Raises:
-            InputError: No chunks, no such encoder, a batch size below 1, or weights that cannot be.
-        """
-        encoded = encode_chunks(
-            chunks, encoder, vectors=False, weights=True, batch_size=batch_size, progress=progress
-        )
-        return cls.from_weights(encoded.weights, encoder)
-
-    @classmethod
     def from_weights(
         cls, weights: Sequence[TokenWeights], encoder: LearnedSparseEncoder
     ) -> LearnedSparseIndex:
-        """Index weights that were made before.
+        """Index weights of chunks, such as ``encode_chunks`` makes.
 
         Args:
             weights: Of each chunk, in the chunks' order, at least one. Weights of 0 are left out.

@@ -17,7 +17,7 @@ from memorag_core.retrieval.encoders.encode import matched
 from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.vector_settings import VectorSettings
 from tests.core.retrieval.clustered import Numbered, clustered, exact, numbers, with_added, without
-from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora
+from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, dense_of
 
 POOL = clustered(400, 8, clusters=5, seed=3)
 POOL[50:60] = POOL[0]  # ties are common
@@ -221,16 +221,14 @@ def test_other_chunks_are_indexed_as_if_afresh_and_only_new_texts_are_encoded(
         index = whole.dense
         assert index is not None
         assert sum(embedder.calls) == len({*after_it} - {*before})
-        fresh = DenseIndex.build(chunks_of(after_it), HashedWords())
+        fresh = dense_of(chunks_of(after_it), HashedWords())
         assert np.array_equal(index.vectors, fresh.vectors)
         assert index.search([*known], 5) == fresh.search([*known], 5)
 
 
 def test_a_corpus_that_repeats_itself_keeps_the_vectors_it_has() -> None:
     texts = ["the lantern", "the clock", "the lantern", "the lantern"]
-    index = DenseIndex.build(
-        chunks_of(texts), HashedWords(), settings=VectorSettings(tail_share=1.0, dead_share=1.0)
-    )
+    index = dense_of(chunks_of(texts), HashedWords(), settings=VectorSettings(tail_share=1.0, dead_share=1.0))
     places, new = matched(chunks_of(texts), chunks_of([*texts, "the harbour"]))
     assert (places, [chunk.text for chunk in new]) == ([0, 1, 2, 3, 4], ["the harbour"])
     same = index.changed(places, np.ones((1, index.dimensions), dtype=np.float32))

@@ -17,12 +17,11 @@ from memorag_core.errors import InputError
 from memorag_core.retrieval import EvidenceIndex, find_entities
 from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
 from memorag_core.retrieval.ranking import NEIGHBOUR
 from memorag_core.retrieval.tokenization import sudachi_is_installed
 from memorag_core.settings import Expansion, FusionMethod, RetrievalSettings
 from memorag_core.types import CLUE_KINDS, Clue, Evidence, Hit
-from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences
+from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences, weighed
 from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
 
 EXPANSIONS: tuple[Expansion, ...] = ("separate", "append", "both")
@@ -331,9 +330,7 @@ def test_no_requests_give_no_evidence_and_still_have_their_k_checked() -> None:
 def test_old_names_of_the_parts_still_give_them_and_warn() -> None:
     with pytest.warns(DeprecationWarning, match=r"build\(lexical=\.\.\.\) is deprecated; use learned_sparse"):
         index = EvidenceIndex.build(chunks_of(TOWN), BothAtOnce(), lexical=True)
-    with pytest.warns(
-        DeprecationWarning, match=r"sparse is deprecated; use EvidenceIndex\.bm25"
-    ):
+    with pytest.warns(DeprecationWarning, match=r"sparse is deprecated; use EvidenceIndex\.bm25"):
         assert index.sparse is index.bm25
     with pytest.warns(DeprecationWarning, match=r"use EvidenceIndex\.learned_sparse"):
         assert index.lexical is index.learned_sparse is not None
@@ -594,9 +591,7 @@ def test_a_change_encodes_and_reads_new_texts_only_and_leaves_the_index_before_a
 
 def test_token_weights_without_vectors_change_too() -> None:
     encoder, chunks = WeighedWords(), chunks_of(TOWN)
-    index = EvidenceIndex(
-        chunks, BM25Index.build(chunks), learned_sparse=LearnedSparseIndex.build(chunks, encoder)
-    )
+    index = EvidenceIndex(chunks, BM25Index.build(chunks), learned_sparse=weighed(chunks, encoder))
     changed = index.changed(chunks_of(["A boat", *TOWN]))
     hits = changed.retrieve("boat", k=1, settings=RetrievalSettings(lexical_weight=1))[0].hits
     assert [hit.retriever for hit in hits] == ["bm25", "lexical"]

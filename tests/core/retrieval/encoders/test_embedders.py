@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from memorag_core.errors import InputError
-from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.encoders.embedders import as_embedder
-from tests.core.retrieval.conftest import HashedWords, chunks_of
+from tests.core.retrieval.conftest import HashedWords, chunks_of, dense_of
 
 TEXTS = ["a lantern", "the harbour clock", "she mends the lantern"]
 
@@ -27,7 +26,7 @@ def test_embeddings_of_langchain_are_embedders_as_they_are() -> None:
     embeddings = pytest.importorskip("langchain_core.embeddings")
     fake = embeddings.DeterministicFakeEmbedding(size=8)
     assert as_embedder(fake) is fake
-    assert DenseIndex.build(chunks_of(TEXTS), as_embedder(fake), backend="numpy").search(["a lantern"], 1)[0]
+    assert dense_of(chunks_of(TEXTS), as_embedder(fake), backend="numpy").search(["a lantern"], 1)[0]
 
 
 def test_a_function_makes_vectors_of_passages_and_queries_alike() -> None:
@@ -36,7 +35,7 @@ def test_a_function_makes_vectors_of_passages_and_queries_alike() -> None:
     assert embedder.embed_query("four") == [4.0, 1.0]
     assert embedder.embed_documents([]) == []
     as_arrays = as_embedder(lambda texts: np.array(lengths(texts)))
-    assert DenseIndex.build(chunks_of(TEXTS), as_arrays, backend="numpy").search(["a clock"], 3)[0]
+    assert dense_of(chunks_of(TEXTS), as_arrays, backend="numpy").search(["a clock"], 3)[0]
     with pytest.raises(InputError, match="gave 2 vectors for 1 text"):
         as_embedder(lambda texts: [[1.0], [2.0]]).embed_query("a")
 

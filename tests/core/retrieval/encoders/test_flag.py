@@ -18,7 +18,7 @@ from memorag_core.retrieval.encoders.flag import FlagEmbedder, FlagScorer, flag_
 from memorag_core.retrieval.encoders.inference import guarded
 from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
 from memorag_core.retrieval.rerank import as_reranker, ordered
-from tests.core.retrieval.conftest import chunks_of
+from tests.core.retrieval.conftest import chunks_of, weighed
 from tests.core.retrieval.encoders.tiny_encoders import POSITIONS, write_encoder, write_reranker
 
 library = pytest.importorskip("FlagEmbedding")
@@ -112,16 +112,14 @@ def test_dense_and_lexical_indexes_of_one_pass_are_saved_and_loaded_to_the_same_
     assert loaded.search(queries, 3) == lexical.search(queries, 3)
     assert len(loaded.search(queries, 3)[0]) == 3
     assert loaded.search(["", "zebra"], 3) == [[], []]
-    built = LearnedSparseIndex.build(chunks, embedder, batch_size=3, progress=False)
+    built = weighed(chunks, embedder, batch_size=3)
     for one, other in zip(built.search(queries, 6), lexical.search(queries, 6), strict=True):
         assert dict(one) == pytest.approx(dict(other), abs=1e-5)
 
 
 def test_lexical_scores_are_those_of_the_library(embedder: FlagEmbedder, original: Any) -> None:
     query = "who mends the clock daily"
-    (found,) = LearnedSparseIndex.build(chunks_of(TEXTS), embedder, progress=False).search(
-        [query], len(TEXTS)
-    )
+    (found,) = weighed(chunks_of(TEXTS), embedder).search([query], len(TEXTS))
     asked = original.encode(query, return_dense=False, return_sparse=True)["lexical_weights"]
     held = original.encode(TEXTS, return_dense=False, return_sparse=True, max_length=POSITIONS)
     scores = original.compute_lexical_matching_score([asked] * len(TEXTS), held["lexical_weights"])
