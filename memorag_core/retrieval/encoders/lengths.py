@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from functools import cached_property
 from typing import Any
 
 from memorag_core.errors import InputError
@@ -55,25 +54,29 @@ class PassageLengths:
                 when it is first needed, because copying takes a while.
         """
         self.max_tokens = max_tokens
-        self._given_tokenizer = tokenizer
+        self._tokenizer = tokenizer
+        self._to_copy = copied
+        self._special: int | None = None
         self._dressed = dressed
         self._lock = nullcontext() if lock is None else lock
-        self._copied = copied
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return deepcopy(self._given_tokenizer) if self._copied else self._given_tokenizer
+    def _counter(self) -> Any:
+        """The tokenizer to count by; for who holds the lock."""
+        if self._to_copy:
+            self._tokenizer, self._to_copy = deepcopy(self._tokenizer), False
+        return self._tokenizer
 
-    @cached_property
-    def _special(self) -> int:
-        with self._lock:
-            special = getattr(self._tokenizer, "num_special_tokens_to_add", None)
-            return int(special(False)) if callable(special) else 0
+    def _special_tokens(self) -> int:
+        if self._special is None:
+            with self._lock:
+                special = getattr(self._counter(), "num_special_tokens_to_add", None)
+                self._special = int(special(False)) if callable(special) else 0
+        return self._special
 
     def count_tokens(self, text: str) -> int:
         """The tokens of a passage, special ones and what stands before it included, nothing cut off."""
         with self._lock:
-            return _counts(self._tokenizer, [self._dressed(text)])[0]
+            return _counts(self._counter(), [self._dressed(text)])[0]
 
     def too_long(self, texts: Sequence[str]) -> dict[int, int]:
         """The places of the passages with more tokens than are read, and how many each has.
@@ -83,13 +86,14 @@ class PassageLengths:
         most = self.max_tokens
         if most is None:
             return {}
+        special = self._special_tokens()
         dressed = ((place, self._dressed(text)) for place, text in enumerate(texts))
-        asked = [(place, text) for place, text in dressed if most_tokens(text) + self._special > most]
+        asked = [(place, text) for place, text in dressed if most_tokens(text) + special > most]
         found: dict[int, int] = {}
         for start in range(0, len(asked), _AT_ONCE):
             some = asked[start : start + _AT_ONCE]
             with self._lock:
-                counts = _counts(self._tokenizer, [text for _, text in some])
+                counts = _counts(self._counter(), [text for _, text in some])
             found |= {place: tokens for (place, _), tokens in zip(some, counts, strict=True) if tokens > most}
         return found
 
