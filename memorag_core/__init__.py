@@ -6,6 +6,7 @@ costs neither torch nor transformers. Knows where each name lives and nothing el
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
         DocumentMemoryModel,
         Embedder,
         Generate,
-        LexicalEncoder,
+        LearnedSparseEncoder,
         Memory,
         MemoryModel,
         Reranker,
@@ -122,7 +123,7 @@ __all__ = [
     "Hit",
     "HostedModel",
     "InputError",
-    "LexicalEncoder",
+    "LearnedSparseEncoder",
     "LongContextModel",
     "MemoRAG",
     "MemoRAGError",
@@ -203,7 +204,7 @@ _HOMES = {
         "DocumentMemoryModel",
         "Embedder",
         "Generate",
-        "LexicalEncoder",
+        "LearnedSparseEncoder",
         "Memory",
         "MemoryModel",
         "Reranker",
@@ -248,7 +249,16 @@ _HOMES = {
 """Module of this package -> the public names that it defines; what a type checker reads above."""
 
 
+_RENAMED = {"LexicalEncoder": "LearnedSparseEncoder"}
+"""Old names, which will be gone in the next version."""
+
+
 def __getattr__(name: str) -> object:
+    if name in _RENAMED:
+        new = _RENAMED[name]
+        message = f"{__name__}.{name} is deprecated; use {__name__}.{new}."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        name = new
     for module, names in _HOMES.items():
         if name in names:
             value = getattr(import_module(f"{__name__}.{module}"), name)

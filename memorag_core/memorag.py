@@ -143,7 +143,7 @@ class MemoRAG:
         self._maker = IndexMaker(
             self.embedder,
             tokenization=tokenization or "grams",
-            lexical=settings.lexical_weight > 0,
+            learned_sparse=settings.lexical_weight > 0,
             entities=entities or (find_entities if settings.graph_weight > 0 else None),
             vectors=vectors or VectorSettings(),
             progress=progress,

@@ -202,7 +202,7 @@ class TextEncoder(Protocol):
 
 
 @runtime_checkable
-class LexicalEncoder(Protocol):
+class LearnedSparseEncoder(Protocol):
     """What gives weights to the tokens of texts; ``FlagEmbedder`` does.
 
     An embedder that has ``encode(texts)`` too, with ``vectors`` [N, E] and ``weights`` of N mappings in what

@@ -190,11 +190,11 @@ class Asker:
         """
         if over is not None:
             k = settings.k if k is None else k  # nobody knows how much it has
-            _fan_out(over).retrieve_batch((), k=k, settings=settings)  # without requests: looks at these only
+            _fan_out(over).check_k(k, settings)
             return k
         if k is None:
             return min(settings.k, len(corpus.index.chunks))  # a short text has fewer
-        corpus.index.retrieve_batch((), k=k, settings=settings)  # without requests: looks at k only
+        corpus.index.check_k(k, settings)
         return k
 
     def _asked(

@@ -3,19 +3,15 @@
 In: chunks, then a question with clues. Out: evidence, exactly as many chunks as asked for, each with the
 places it was found at. Knows no memory model. The parts, in the order of a query:
 
-``queries`` says what is asked and with which weight. ``sparse`` (BM25 over ``tokens``), ``dense`` (vectors,
-searched as ``vectors`` says by ``neighbours``) and ``lexical`` (an encoder's token weights) rank the chunks;
-``graph`` (over ``entities``) ranks those that hang together with the first of them, by ``expansion``.
-``fusion`` joins the rankings, ``rerank`` orders what was found, ``shaping`` makes the result; ``choosing`` is
-the three in a row. ``index`` holds it together, ``making`` makes and keeps it, ``packing`` checks what was
-kept.
+``queries`` says what is asked and with which weight. ``bm25`` (over ``tokenization``), ``dense`` (vectors,
+searched by ``nearest_neighbours`` as ``vector_settings`` says) and ``learned_sparse`` (an encoder's token
+weights) rank the chunks, ``filtering`` leaves out what may not be found; ``graph`` (over ``entities``) ranks
+those that hang together with the first of them, by ``expansion``. ``fusion`` joins the rankings; ``ranking``
+makes evidence of them, by ``rerank`` where there is a re-ranker. ``index`` holds it together, and
+``index_builder`` makes, keeps and restores it. ``routing`` and ``support`` ask the index for others.
 
-``fanout`` puts the same queries to a retriever of the user's own instead, brought into shape by ``searchers``
-and asked by ``searching``; what it found is chosen from alike.
-
-``embedders``, ``flag`` and ``sentence`` bring other libraries' encoders and re-rankers into one shape, on
-``inference`` and ``lengths``; ``encoding`` and ``joint`` encode chunks with them. ``support`` says what the
-corpus says of a clue.
+``external`` puts the same queries to a retriever of the user's own instead. ``encoders`` brings other
+libraries' encoders and re-rankers into one shape, and encodes chunks with them.
 """
 
 from memorag_core.retrieval.encoders.embedders import as_embedder, text_encoder

@@ -1,19 +1,21 @@
 """The dense index: inner products of unit vectors, that is cosine similarity, over chunks.
 
-In: chunks and an embedder, or vectors kept from before; then queries. Out: for each query the nearest chunks,
+In: vectors and the embedder that made them; then queries. Out: for each query the nearest chunks,
 best first, by ordinal. Does not know which encoder made the vectors, nor of clues, weights or fusion.
 
 An index is a value. One with other chunks shares what it can with the one before: the ``base`` with the
 structure that searches it stays, new vectors stand in a ``tail`` that is searched flat, and rows of the base
 that no chunk has any more are passed over. When tail or dead rows are more than their share of all, they are
-folded into a new base.
+folded into a new base. FAISS can delete from lists but not from a graph, and changes an index in place: so
+both are done here, for all kinds alike.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -22,7 +24,7 @@ import numpy.typing as npt
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.protocols import Embedder, FloatMatrix
-from memorag_core.retrieval.encoders.encode import check_embedder, encode_chunks, unit_rows
+from memorag_core.retrieval.encoders.encode import check_embedder, unit_rows
 from memorag_core.retrieval.nearest_neighbours import (
     REMEDY,
     Rows,
@@ -31,11 +33,7 @@ from memorag_core.retrieval.nearest_neighbours import (
     import_faiss,
     nearest_rows,
 )
-from memorag_core.retrieval.stored_arrays import sha256_of, stored_places, stored_vectors
 from memorag_core.retrieval.vector_settings import DENSE_BACKENDS, DenseBackend, VectorSettings
-from memorag_core.types import Chunk
-
-__all__ = ["DenseBackend", "DenseIndex"]
 
 Numbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
 """Whole numbers, one for each chunk."""
@@ -55,9 +53,8 @@ _log = logging.getLogger(__name__)
 class DenseIndex:
     """Unit vectors of the chunks and the embedder that questions are encoded with.
 
-    Make it by ``build`` (encodes chunks) or ``from_vectors``, and the next one by ``changed``, ``with_added``
-    or ``without``: no vector is computed again, and this one goes on to answer as before. Searches only read,
-    so threads may share the index where the embedder allows it.
+    Make it by ``from_vectors``, and the next one by ``changed``: no vector is computed again, and this one
+    goes on to answer as before. Searches only read, so threads may share it where the embedder allows it.
 
     Attributes:
         embedder: Encodes questions.
@@ -71,37 +68,14 @@ class DenseIndex:
     _structure: Structure | None  # over the base; None compares all of it
     _tail: FloatMatrix  # [T, E]
     _rows: Rows  # [N] of each chunk its row, the tail's behind the base's
-    _ordinals: Rows = field(repr=False)  # [B + T] of each row its chunk, -1 where none has it any more
+    _ordinals: Rows = field(init=False, repr=False)  # [B + T] of each row its chunk, -1 where none has it
 
-    @classmethod
-    def build(
-        cls,
-        chunks: Sequence[Chunk],
-        embedder: Embedder,
-        *,
-        batch_size: int = 64,
-        backend: DenseBackend = "auto",
-        settings: VectorSettings = _DEFAULTS,
-        progress: bool | None = None,
-    ) -> DenseIndex:
-        """Encode the chunks, ``batch_size`` texts at a time, and index their vectors.
-
-        Args:
-            chunks: At least one; their order gives the ordinals.
-            embedder: Any object with ``embed_documents`` and ``embed_query``.
-            batch_size: The most texts handed to the embedder in one call, which bounds its memory.
-            backend: What searches: FAISS, or NumPy where that is not installed ("auto"), or one of the two.
-            settings: How.
-            progress: Whether to show a bar; None shows it on terminals.
-
-        Raises:
-            InputError: No chunks, no such embedder, a batch size below 1, vectors that are missing, of
-                several sizes, or not finite, or a kind that the backend does not have.
-            MissingExtraError: FAISS is wanted and not installed.
-        """
-        _with_faiss(backend, settings)  # before the work of encoding, not after
-        vectors = encode_chunks(chunks, embedder, batch_size=batch_size, progress=progress)
-        return cls._of_units(vectors, embedder, backend, settings)
+    def __post_init__(self) -> None:
+        ordinals = np.full(len(self._base) + len(self._tail), -1, dtype=np.int64)
+        ordinals[self._rows] = np.arange(len(self._rows))
+        object.__setattr__(self, "_ordinals", ordinals)
+        for array in (self._base, self._tail, self._rows, ordinals):
+            array.setflags(write=False)
 
     @classmethod
     def from_vectors(
@@ -112,7 +86,7 @@ class DenseIndex:
         backend: DenseBackend = "auto",
         settings: VectorSettings = _DEFAULTS,
     ) -> DenseIndex:
-        """Index vectors that were made before, without encoding anything.
+        """Index vectors of chunks, such as ``encode_chunks`` makes.
 
         Args:
             vectors: [N, E], one row a chunk in the chunks' order; copied and brought to length 1. A row of
@@ -127,7 +101,7 @@ class DenseIndex:
             MissingExtraError: FAISS is wanted and not installed.
         """
         check_embedder(embedder)
-        _with_faiss(backend, settings)
+        uses_faiss(backend, settings)
         return cls._of_units(unit_rows(vectors, len(vectors), "the chunks"), embedder, backend, settings)
 
     @classmethod
@@ -135,32 +109,13 @@ class DenseIndex:
         cls, matrix: FloatMatrix, embedder: Embedder, backend: DenseBackend, settings: VectorSettings
     ) -> DenseIndex:
         """Of unit rows that nobody else writes to."""
-        with_faiss = _with_faiss(backend, settings)
+        with_faiss = uses_faiss(backend, settings)
         kind = settings.kind_for(len(matrix))
         if not with_faiss and backend == "auto" and kind != "flat":
             _hint()
         structure = Structure.build(matrix, kind, settings) if with_faiss else None
-        return cls._over(
-            matrix, structure, matrix[:0], np.arange(len(matrix)), embedder, with_faiss, settings
-        )
-
-    @classmethod
-    def _over(
-        cls,
-        base: FloatMatrix,
-        structure: Structure | None,
-        tail: FloatMatrix,
-        rows: Rows,
-        embedder: Embedder,
-        with_faiss: bool,
-        settings: VectorSettings,
-    ) -> DenseIndex:
-        ordinals = np.full(len(base) + len(tail), -1, dtype=np.int64)
-        ordinals[rows] = np.arange(len(rows))
-        base, tail = base.view(), tail.view()
-        for array in (base, tail, rows, ordinals):
-            array.setflags(write=False)
-        return cls(embedder, settings, with_faiss, base, structure, tail, rows, ordinals)
+        rows = np.arange(len(matrix))
+        return cls(embedder, settings, with_faiss, matrix, structure, matrix[:0], rows)
 
     @property
     def size(self) -> int:
@@ -193,21 +148,6 @@ class DenseIndex:
     def kind(self) -> str:
         """How the base is searched: "flat", "hnsw" or "ivf"."""
         return "flat" if self._structure is None else self._structure.kind
-
-    def with_added(self, vectors: FloatMatrix) -> DenseIndex:
-        """The index with more chunks at the end; see ``changed``."""
-        return self.changed(np.arange(self.size + len(vectors)), vectors)
-
-    def without(self, ordinals: Collection[int]) -> DenseIndex:
-        """The index without some chunks; those behind them move up. See ``changed``.
-
-        Raises:
-            InputError: An ordinal that there is not, or all of them.
-        """
-        gone = _whole(list(ordinals), self.size, "The ordinals to leave out")
-        kept = np.ones(self.size, dtype=bool)
-        kept[gone] = False
-        return self.changed(np.flatnonzero(kept))
 
     def changed(self, places: Numbers, added: FloatMatrix | None = None) -> DenseIndex:
         """The index of other chunks, most of them from this one; no structure is built for a small change.
@@ -242,13 +182,7 @@ class DenseIndex:
         stays &= source < len(self._base)
         rows = np.where(stays, source, -1)
         rows[~stays] = len(self._base) + np.arange(len(rows) - np.count_nonzero(stays))
-        tail = self._taken(source[~stays], new)
-        return self._with(self._base, self._structure, tail, rows)._folded()
-
-    def _with(
-        self, base: FloatMatrix, structure: Structure | None, tail: FloatMatrix, rows: Rows
-    ) -> DenseIndex:
-        return self._over(base, structure, tail, rows, self.embedder, self._with_faiss, self.settings)
+        return replace(self, _tail=self._taken(source[~stays], new), _rows=rows)._folded()
 
     def _taken(self, rows: Rows, new: FloatMatrix | None = None) -> FloatMatrix:
         """A copy of the vectors of some rows; those of ``new`` count behind the tail's."""
@@ -275,7 +209,7 @@ class DenseIndex:
             and not old.outgrown(self.size)
         ):
             base = np.concatenate([self._base, self._tail])  # so that every row keeps its number
-            return self._with(base, old.extended(self._tail), base[:0], self._rows)
+            return replace(self, _base=base, _structure=old.extended(self._tail), _tail=base[:0])
         return self._of_units(self.vectors, self.embedder, self.backend, self.settings)
 
     def pack(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -288,7 +222,7 @@ class DenseIndex:
         """
         vectors = self.vectors
         arrays: dict[str, npt.NDArray[Any]] = {"vectors": vectors}
-        header: dict[str, Any] = {"grows": {"vectors": 0}, "vectors_sha256": sha256_of(vectors)}
+        header: dict[str, Any] = {"grows": {"vectors": 0}, "vectors_sha256": _sha256_of(vectors)}
         if self._structure is not None and self._structure.grows:
             arrays["structure"] = self._structure.to_bytes()
             arrays["places"] = self._ordinals[: len(self._base)]
@@ -314,8 +248,8 @@ class DenseIndex:
             arrays: What ``pack`` gave; nobody may write to them any more.
             header: Likewise.
             embedder: The embedder that made the vectors.
-            backend: As in ``build``.
-            settings: As in ``build``.
+            backend: As in ``from_vectors``.
+            settings: As in ``from_vectors``.
 
         Raises:
             StoreError: Arrays that are missing, are not those that were packed, or do not fit each other.
@@ -323,8 +257,8 @@ class DenseIndex:
             MissingExtraError: FAISS is wanted and not installed.
         """
         check_embedder(embedder)
-        with_faiss = _with_faiss(backend, settings)
-        vectors = stored_vectors(arrays, header)
+        with_faiss = uses_faiss(backend, settings)
+        vectors = _stored_vectors(arrays, header)
         about = header.get("structure")
         if not isinstance(about, Mapping | None):
             raise StoreError(f"The header's structure is {about!r:.80}; expected an object. {REMEDY}")
@@ -335,19 +269,17 @@ class DenseIndex:
                 f"The structure over the vectors, or the places of its rows, is missing. {REMEDY}"
             )
         structure = Structure.parse(arrays["structure"], about, settings)
-        places = stored_places(arrays["places"], structure, vectors)
-        held = len(places)
-        if np.array_equal(places, np.arange(held)):
-            rows = np.arange(len(vectors))
-            return cls._over(vectors[:held], structure, vectors[held:], rows, embedder, with_faiss, settings)
-        living = places >= 0
-        base = np.zeros((held, vectors.shape[1]), dtype=np.float32)  # dead rows are never looked at
-        base[living] = vectors[places[living]]
+        places = _stored_places(arrays["places"], structure, vectors)
+        held, living = len(places), places >= 0
         rows = np.full(len(vectors), -1, dtype=np.int64)
         rows[places[living]] = np.flatnonzero(living)
         beside = np.flatnonzero(rows < 0)
         rows[beside] = held + np.arange(len(beside))
-        return cls._over(base, structure, vectors[beside], rows, embedder, with_faiss, settings)
+        base = vectors[:held]
+        if not np.array_equal(places, np.arange(held)):
+            base = np.zeros((held, vectors.shape[1]), dtype=np.float32)  # dead rows are never looked at
+            base[living] = vectors[places[living]]
+        return cls(embedder, settings, with_faiss, base, structure, vectors[beside], rows)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Find the nearest chunks for many queries at once; a query given twice is encoded once.
@@ -394,7 +326,11 @@ class DenseIndex:
         depth, effort = max(2 * k, _SHALLOWEST), 1
         while len(pending):
             asked = queries[pending]
-            from_base = self._base_rows(asked, depth, effort)
+            from_base = None  # the rows of about the nearest in the base, dead ones too; -1 for none
+            if self._structure is not None and depth < len(self._base):
+                from_base = self._structure.nearest_rows(asked, depth, effort)
+            if from_base is None:
+                from_base = nearest_rows(self._base, asked, depth, with_faiss=self._with_faiss)
             from_tail = nearest_rows(self._tail, asked, depth, with_faiss=self._with_faiss)
             unsure: list[int] = []
             for number, base, tail in zip(pending, from_base, from_tail, strict=True):
@@ -405,15 +341,6 @@ class DenseIndex:
             pending = np.array(unsure, dtype=np.int64)
             depth, effort = 4 * depth, 4 * effort
         return rankings
-
-    def _base_rows(self, queries: FloatMatrix, depth: int, effort: int) -> Rows:
-        """For each query the rows of about the nearest in the base, dead ones too; -1 for none."""
-        found = None
-        if self._structure is not None and depth < len(self._base):
-            found = self._structure.nearest_rows(queries, depth, effort)
-        if found is None:
-            found = nearest_rows(self._base, queries, depth, with_faiss=self._with_faiss)
-        return found
 
     def _ranked(
         self, query: FloatMatrix, base: Rows, tail: Rows, k: int
@@ -440,8 +367,13 @@ class DenseIndex:
         return cosines
 
 
-def _with_faiss(backend: DenseBackend, settings: VectorSettings) -> bool:
-    """Whether FAISS is to search."""
+def uses_faiss(backend: DenseBackend, settings: VectorSettings) -> bool:
+    """Whether FAISS is to search.
+
+    Raises:
+        InputError: An unknown backend, or a kind that it does not have.
+        MissingExtraError: FAISS is wanted and not installed.
+    """
     if backend not in DENSE_BACKENDS:
         raise InputError(f"The dense backend is {backend!r}; the backends are 'auto', 'faiss' and 'numpy'.")
     approximate = settings.kind in ("hnsw", "ivf")
@@ -478,3 +410,43 @@ def _whole(numbers: Any, below: int, what: str) -> Rows:
     if rows.size and not 0 <= rows.min() <= rows.max() < below:
         raise InputError(f"{what} go from {rows.min()} to {rows.max()}; expected 0 to {below - 1}.")
     return rows
+
+
+def _sha256_of(vectors: FloatMatrix) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors).view(np.uint8).data).hexdigest()
+
+
+def _stored_vectors(arrays: Mapping[str, npt.NDArray[Any]], header: Mapping[str, Any]) -> FloatMatrix:
+    """The vectors of an index, after checking that they are those it was packed with."""
+    vectors = arrays.get("vectors")
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.ndim != 2:
+        raise StoreError(f"There is no float32 matrix named 'vectors'. {REMEDY}")
+    if 0 in vectors.shape or _sha256_of(vectors) != header.get("vectors_sha256"):
+        raise StoreError(
+            f"The {len(vectors)} vectors are not those that the header was written for: their hash differs. "
+            f"{REMEDY}"
+        )
+    return vectors
+
+
+def _stored_places(places: npt.NDArray[Any], structure: Structure, vectors: FloatMatrix) -> Rows:
+    """The places of a structure's rows, after checking that all three belong together."""
+    count, size = vectors.shape
+    if structure.dimensions != size:
+        raise StoreError(
+            f"The structure is of vectors of {structure.dimensions} numbers; expected {size}. {REMEDY}"
+        )
+    if places.shape != (structure.size,) or places.dtype != np.int64:
+        raise StoreError(
+            f"The places are {places.dtype} of shape {places.shape}; expected int64, one for each of the "
+            f"{structure.size} rows of the structure. {REMEDY}"
+        )
+    living = places[places != -1]
+    if living.size and (
+        living.min() < 0 or living.max() >= count or np.bincount(living, minlength=1).max() > 1
+    ):
+        raise StoreError(
+            f"The places of the structure's rows name a vector twice, or one that is not among the {count}. "
+            f"{REMEDY}"
+        )
+    return places

@@ -7,31 +7,18 @@ neither how the lists were found nor how the graph walks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import fsum, isfinite
+from math import fsum
 
-from memorag_core.errors import InputError
 from memorag_core.retrieval.fusion import RankedList, fuse
-from memorag_core.retrieval.graph import DAMPING, EntityGraph
-from memorag_core.settings import FusionMethod
-
-ANCHORS = 2
-"""Chunks that a walk starts from. More of them are more often beside the point: of 2, 3 and 4, two did best
-beside BM25 and beside BM25 with vectors on one half of MuSiQue's questions."""
+from memorag_core.retrieval.graph import EntityGraph
+from memorag_core.settings import RetrievalSettings
 
 RETRIEVER = "graph"
 """What hits of the expansion name as their retriever."""
 
 
 def expansions(
-    graph: EntityGraph,
-    plans: Sequence[Sequence[RankedList]],
-    *,
-    weight: float = 1.0,
-    anchors: int = ANCHORS,
-    depth: int = 50,
-    constant: float = 60.0,
-    method: FusionMethod = "rrf",
-    damping: float = DAMPING,
+    graph: EntityGraph, plans: Sequence[Sequence[RankedList]], settings: RetrievalSettings, *, depth: int
 ) -> list[RankedList | None]:
     """The list to add to each question's lists; all questions are walked at once.
 
@@ -40,30 +27,21 @@ def expansions(
     Args:
         graph: Of the chunks that the lists rank.
         plans: For each question its ranked lists, those of clues among them.
-        weight: Of the new list, in units of all the question's own lists together, so that it means the same
-            with one retriever and with two; 1 lets the graph say as much as the retrievers. In units of all
-            lists where the question has none of its own or they weigh nothing.
-        anchors: Chunks to start from.
+        settings: How lists are fused, how many chunks the walk starts from, how far it goes, and the weight
+            of the new list, in units of all the question's own lists together, so that it means the same with
+            one retriever and with two. In units of all lists where the question has none of its own or they
+            weigh nothing.
         depth: The most chunks in a list.
-        constant: Of rank fusion, as the lists will be fused.
-        method: Of fusion, likewise.
-        damping: See ``memorag_core.retrieval.graph.DAMPING``.
 
     Returns:
         For each question a list whose query is the first list's and whose kind is "question"; None where the
         lists found nothing or weigh nothing, so there is nothing to start from.
 
     Raises:
-        InputError: A weight below 0 or not finite, anchors or a depth below 1, or as ``fuse`` and
-            ``EntityGraph.expand``.
+        InputError: A depth below 1, or as ``fuse``.
     """
-    if anchors < 1:
-        raise InputError(
-            f"anchors is {anchors}; expected 1 or more chunks to start from ({ANCHORS} is usual)."
-        )
-    if not (isfinite(weight) and weight >= 0):
-        raise InputError(f"The weight of the expansion is {weight}; expected a number of 0 or more.")
-    count = min(anchors, graph.size)
+    count = min(settings.graph_anchors, graph.size)
+    constant, method = settings.rrf_constant, settings.fusion
     starts = [
         [
             (one.ordinal, one.score)
@@ -72,7 +50,8 @@ def expansions(
         ]
         for lists in plans
     ]
-    found = graph.expand(starts, depth, damping=damping)
+    found = graph.expand(starts, depth, damping=settings.graph_damping)
+    weight = settings.graph_weight
     return [
         RankedList(RETRIEVER, lists[0].query, "question", weight * _weight(lists), tuple(ranking))
         if ranking

@@ -29,7 +29,7 @@ class Ranks(Protocol):
 
 
 def search_selected(
-    ranker: Ranks, texts: Sequence[str], depth: int, *, places: Places, size: int
+    ranker: Ranks, texts: Sequence[str], depth: int, *, places: Places | None, size: int
 ) -> dict[str, list[tuple[int, float]]]:
     """Rank the chunks that may be found; the others are as if they had not been in the list.
 
@@ -39,12 +39,16 @@ def search_selected(
         ranker: Ranks all chunks.
         texts: What to search for, each once.
         depth: The most chunks in a list.
-        places: The ordinals that may be found, at least one.
+        places: The ordinals that may be found; None for all.
         size: How many chunks there are.
 
     Returns:
         For each text its list of pairs (ordinal, score).
     """
+    if places is None:
+        return dict(zip(texts, ranker.search(texts, depth), strict=True))
+    if not places:
+        return {text: [] for text in texts}
     read = min(size, _SPARE * ceil(depth * size / len(places)))
     found: dict[str, list[tuple[int, float]]] = {}
     missing = list(texts)

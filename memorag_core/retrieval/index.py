@@ -7,32 +7,32 @@ from, nor what is done with the evidence.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from memorag_core.errors import InputError
-from memorag_core.protocols import CountTokens, FloatMatrix, Reranker, TokenWeights
+from memorag_core.protocols import CountTokens, FloatMatrix, Reranker
 from memorag_core.retrieval.bm25 import BM25Index
-from memorag_core.retrieval.dense import DenseBackend, DenseIndex
+from memorag_core.retrieval.dense import DenseIndex, uses_faiss
 from memorag_core.retrieval.encoders.embedders import as_embedder
-from memorag_core.retrieval.encoders.encode import encode_chunks, matched
-from memorag_core.retrieval.encoders.joint import as_lexical_encoder, encode_both
+from memorag_core.retrieval.encoders.encode import check_sparse_encoder, encode_chunks, matched
 from memorag_core.retrieval.entities import EntityFinder
 from memorag_core.retrieval.expansion import expansions
 from memorag_core.retrieval.filtering import Places, renumbered, search_selected
 from memorag_core.retrieval.fusion import RankedList
 from memorag_core.retrieval.graph import EntityGraph
-from memorag_core.retrieval.learned_sparse import LexicalIndex
+from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
 from memorag_core.retrieval.queries import plans_of
 from memorag_core.retrieval.ranking import choose, search_depth
 from memorag_core.retrieval.support import lexical_support
 from memorag_core.retrieval.tokenization import Tokenization
-from memorag_core.retrieval.vector_settings import VectorSettings
+from memorag_core.retrieval.vector_settings import DenseBackend, VectorSettings
 from memorag_core.settings import RetrievalSettings
 from memorag_core.types import Chunk, Clue, Evidence
 
-Ranker: TypeAlias = BM25Index | DenseIndex | LexicalIndex
+Ranker: TypeAlias = BM25Index | DenseIndex | LearnedSparseIndex
 """What ranks chunks for a text."""
 
 _DEFAULTS = RetrievalSettings()
@@ -47,21 +47,21 @@ class EvidenceIndex:
 
     Attributes:
         chunks: In the order of the corpus.
-        sparse: BM25.
+        bm25: BM25.
         dense: Vectors, where an embedder was given.
-        lexical: The embedder's token weights, where they were asked for.
+        learned_sparse: The embedder's token weights, where they were asked for.
         graph: Of chunks and entities, where it was asked for.
     """
 
     chunks: tuple[Chunk, ...]
-    sparse: BM25Index
+    bm25: BM25Index
     dense: DenseIndex | None = None
-    lexical: LexicalIndex | None = None
+    learned_sparse: LearnedSparseIndex | None = None
     graph: EntityGraph | None = None
 
     def __post_init__(self) -> None:
         """Hold the parts to the same chunks."""
-        parts = {"bm25": self.sparse, "dense": self.dense, "lexical": self.lexical, "graph": self.graph}
+        parts = {"bm25": self.bm25, "dense": self.dense, "lexical": self.learned_sparse, "graph": self.graph}
         for name, part in parts.items():
             if part is not None and part.size != len(self.chunks):
                 raise InputError(
@@ -80,9 +80,10 @@ class EvidenceIndex:
         backend: DenseBackend = "auto",
         vector_settings: VectorSettings = _VECTORS,
         tokenization: Tokenization = "grams",
-        lexical: bool = False,
+        learned_sparse: bool = False,
         entities: EntityFinder | None = None,
         progress: bool | None = None,
+        lexical: bool | None = None,
     ) -> EvidenceIndex:
         """Index chunks.
 
@@ -94,15 +95,16 @@ class EvidenceIndex:
             backend: What searches the vectors.
             vector_settings: How.
             tokenization: What BM25 makes of scripts without spaces; see ``lexical_tokens``.
-            lexical: Whether to index the embedder's token weights too, for ``lexical_weight``.
+            learned_sparse: Whether to index the embedder's token weights too, for ``lexical_weight``.
             entities: Finds what chunks speak of, for a graph and ``graph_weight``: ``find_entities``, or a
                 finder of your own. None makes no graph.
             progress: Whether to show a bar while encoding; None shows it on terminals.
+            lexical: The old name of ``learned_sparse``.
 
         Raises:
             InputError: No chunks, no embedder in what was given, vectors without an embedder or not one a
-                chunk, unusable vectors, ``lexical`` with an embedder that gives no token weights, or an
-                unknown tokenization.
+                chunk, unusable vectors, ``learned_sparse`` with an embedder that gives no token weights, or
+                an unknown tokenization.
             MissingExtraError: FAISS, SciPy or Sudachi is wanted and not installed.
         """
         encoder = None if embedder is None else as_embedder(embedder)
@@ -111,30 +113,31 @@ class EvidenceIndex:
                 "Vectors were given without the embedder that made them; "
                 "give it too, for questions must be encoded."
             )
-        lexical_encoder = as_lexical_encoder(encoder) if lexical else None
-        sparse = BM25Index.build(chunks, tokenization=tokenization)
+        if lexical is not None:
+            _renamed("EvidenceIndex.build(lexical=...)", "learned_sparse=...")
+            learned_sparse = lexical
+        if learned_sparse:
+            check_sparse_encoder(encoder)
+        bm25 = BM25Index.build(chunks, tokenization=tokenization)
         graph = None if entities is None else EntityGraph.build(chunks, entities)
-        weights = None
-        if lexical_encoder is not None and encoder is not None and vectors is None:
-            vectors, weights = encode_both(chunks, encoder, batch_size=batch_size, progress=progress)
-        dense = None
-        if encoder is not None and vectors is not None:
-            dense = DenseIndex.from_vectors(vectors, encoder, backend=backend, settings=vector_settings)
-        elif encoder is not None:
-            dense = DenseIndex.build(
-                chunks,
-                encoder,
-                batch_size=batch_size,
-                backend=backend,
-                settings=vector_settings,
-                progress=progress,
-            )
-        weighed = None
-        if lexical_encoder is not None and weights is not None:
-            weighed = LexicalIndex.from_weights(weights, lexical_encoder)
-        elif lexical_encoder is not None:
-            weighed = LexicalIndex.build(chunks, lexical_encoder, batch_size=batch_size, progress=progress)
-        return cls(tuple(chunks), sparse, dense, weighed, graph)
+        if encoder is None:
+            return cls(tuple(chunks), bm25, graph=graph)
+        uses_faiss(backend, vector_settings)  # before the work of encoding, not after
+        made = encode_chunks(
+            chunks,
+            encoder,
+            vectors=vectors is None,
+            weights=learned_sparse,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        if vectors is None:
+            vectors = made.vectors
+        dense = DenseIndex.from_vectors(vectors, encoder, backend=backend, settings=vector_settings)
+        sparse = None
+        if learned_sparse:
+            sparse = LearnedSparseIndex.from_weights(made.weights, check_sparse_encoder(encoder))
+        return cls(tuple(chunks), bm25, dense, sparse, graph)
 
     def changed(
         self, chunks: Sequence[Chunk], *, batch_size: int = 64, progress: bool | None = None
@@ -153,21 +156,34 @@ class EvidenceIndex:
         Raises:
             InputError: No chunks, or what the embedder or the finder gives cannot be used.
         """
-        sparse = BM25Index.build(chunks, tokenization=self.sparse.tokenization)
+        bm25 = BM25Index.build(chunks, tokenization=self.bm25.tokenization)
         places, new = matched(self.chunks, chunks)
-        dense, lexical = self.dense, self.lexical
-        vectors: FloatMatrix | None = None
-        weights: Sequence[TokenWeights] = ()
-        if new and dense is not None and lexical is not None:
-            vectors, weights = encode_both(new, dense.embedder, batch_size=batch_size, progress=progress)
-        elif new and dense is not None:
-            vectors = encode_chunks(new, dense.embedder, batch_size=batch_size, progress=progress)
-        elif new and lexical is not None:
-            weights = lexical.encoder.lexical_documents([chunk.text for chunk in new])
-        dense = None if dense is None else dense.changed(places, vectors)
-        lexical = None if lexical is None else lexical.changed(places, weights)
-        graph = self.graph.changed(chunks) if self.graph is not None else None
-        return EvidenceIndex(tuple(chunks), sparse, dense, lexical, graph)
+        dense, sparse = self.dense, self.learned_sparse
+        encoder = dense.embedder if dense is not None else sparse and sparse.encoder
+        made = encode_chunks(
+            new,
+            encoder,
+            vectors=bool(new) and dense is not None,
+            weights=bool(new) and sparse is not None,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        dense = None if dense is None else dense.changed(places, made.vectors)
+        sparse = None if sparse is None else sparse.changed(places, made.weights)
+        graph = None if self.graph is None else self.graph.changed(chunks)
+        return EvidenceIndex(tuple(chunks), bm25, dense, sparse, graph)
+
+    @property
+    def sparse(self) -> BM25Index:
+        """The old name of ``bm25``."""
+        _renamed("EvidenceIndex.sparse", "EvidenceIndex.bm25")
+        return self.bm25
+
+    @property
+    def lexical(self) -> LearnedSparseIndex | None:
+        """The old name of ``learned_sparse``."""
+        _renamed("EvidenceIndex.lexical", "EvidenceIndex.learned_sparse")
+        return self.learned_sparse
 
     @property
     def vectors(self) -> FloatMatrix | None:
@@ -229,8 +245,8 @@ class EvidenceIndex:
                 for token weights that the index was built without; a budget that no chunk fits; or scores of
                 a re-ranker that are not one finite number a passage.
         """
-        count = self._checked_k(settings.k if k is None else k)
-        self._check_parts(settings)
+        count = settings.k if k is None else k
+        self.check_k(count, settings)
         if not requests:
             return ()
         depth = min(search_depth(count, settings, reranker), len(self.chunks))
@@ -240,20 +256,47 @@ class EvidenceIndex:
             chunks = tuple(self.chunks[ordinal] for ordinal in kept)
             places = {ordinal: place for place, ordinal in enumerate(kept)}
         lists = self._lists(requests, depth, settings, places)
-        if not chunks:
-            return ((),) * len(requests)
         return tuple(
             choose(
                 question,
                 own if places is None else renumbered(own, places),
                 chunks,
-                k=min(count, len(chunks)),
+                k=count,
                 settings=settings,
                 reranker=reranker,
                 count_tokens=count_tokens,
             )
             for (question, _), own in zip(requests, lists, strict=True)
         )
+
+    def check_k(self, k: int, settings: RetrievalSettings = _DEFAULTS) -> None:
+        """Refuse a number of chunks, or settings, that no search of this index can follow.
+
+        Raises:
+            InputError: As ``retrieve_batch``, whatever the questions.
+        """
+        size = len(self.chunks)
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= size:
+            chunks = "1 chunk" if size == 1 else f"{size} chunks"
+            raise InputError(
+                f"k is {k!r}, but the corpus has {chunks}: give a whole number from 1 to {size}, "
+                "or memorize more text, or cut it into smaller chunks."
+            )
+        if settings.graph_weight > 0 and self.graph is None:
+            raise InputError(
+                f"graph_weight is {settings.graph_weight}, but the index was built without a graph: give "
+                "entities=find_entities when building it, or a graph_weight of 0."
+            )
+        if settings.lexical_weight > 0 and self.learned_sparse is None:
+            raise InputError(
+                f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
+                "weights: give learned_sparse=True when building it, or a lexical_weight of 0."
+            )
+        if next(self._rankers(settings), None) is None:
+            raise InputError(
+                f"bm25_weight is {settings.bm25_weight}, and the index has no vectors to search instead: "
+                "give an embedder when building it, or a bm25_weight above 0 (1 is usual)."
+            )
 
     def support(self, texts: Sequence[str]) -> tuple[float, ...]:
         """How much of what each text says one place of the corpus says; see ``lexical_support``.
@@ -264,16 +307,16 @@ class EvidenceIndex:
         Returns:
             For each text a share above 0 and at most 1.
         """
-        return lexical_support(self.sparse, self.chunks, texts)
+        return lexical_support(self.bm25, self.chunks, texts)
 
     def _rankers(self, settings: RetrievalSettings) -> Iterator[tuple[str, float, Ranker]]:
         """What ranks the chunks, by the names that hits give, with what each weighs."""
         if settings.bm25_weight > 0:
-            yield "bm25", settings.bm25_weight, self.sparse
+            yield "bm25", settings.bm25_weight, self.bm25
         if self.dense is not None and settings.dense_weight > 0:
             yield "dense", settings.dense_weight, self.dense
-        if self.lexical is not None and settings.lexical_weight > 0:
-            yield "lexical", settings.lexical_weight, self.lexical
+        if self.learned_sparse is not None and settings.lexical_weight > 0:
+            yield "lexical", settings.lexical_weight, self.learned_sparse
 
     def _lists(
         self,
@@ -290,74 +333,39 @@ class EvidenceIndex:
             query
             for plan in plans
             for query in plan
-            if query.kind != "question" and not self.sparse.tells(query.text)
+            if query.kind != "question" and not self.bm25.tells(query.text)
         }
         spoken = list(dict.fromkeys(query.text for plan in plans for query in plan if query not in silent))
         searched = [
-            (name, weight, self._searched(ranker, spoken if ranker is self.sparse else texts, depth, places))
+            (
+                name,
+                weight,
+                search_selected(
+                    ranker,
+                    spoken if ranker is self.bm25 else texts,
+                    depth,
+                    places=places,
+                    size=len(self.chunks),
+                ),
+            )
             for name, weight, ranker in self._rankers(settings)
         ]
         lists = [
             [
-                RankedList(
-                    name + query.suffix,
-                    query.query,
-                    query.kind,
-                    query.weight * weight,
-                    () if name == "bm25" and query in silent else tuple(found[query.text]),
-                )
+                query.ranked(name, () if name == "bm25" and query in silent else found[query.text], weight)
                 for query in plan
                 for name, weight, found in searched
             ]
             for plan in plans
         ]
         if self.graph is not None and settings.graph_weight > 0:
-            added = expansions(
-                self.graph,
-                lists,
-                weight=settings.graph_weight,
-                anchors=settings.graph_anchors,
-                depth=depth,
-                constant=settings.rrf_constant,
-                method=settings.fusion,
-                damping=settings.graph_damping,
-            )
-            for own, expansion in zip(lists, added, strict=True):
+            for own, expansion in zip(
+                lists, expansions(self.graph, lists, settings, depth=depth), strict=True
+            ):
                 own += [] if expansion is None else [expansion]
         return lists
 
-    def _searched(
-        self, ranker: Ranker, texts: Sequence[str], depth: int, places: Places | None
-    ) -> dict[str, list[tuple[int, float]]]:
-        if places is None:
-            return dict(zip(texts, ranker.search(texts, depth), strict=True))
-        if not places:
-            return {text: [] for text in texts}
-        return search_selected(ranker, texts, depth, places=places, size=len(self.chunks))
 
-    def _check_parts(self, settings: RetrievalSettings) -> None:
-        if settings.graph_weight > 0 and self.graph is None:
-            raise InputError(
-                f"graph_weight is {settings.graph_weight}, but the index was built without a graph: give "
-                "entities=find_entities when building it, or a graph_weight of 0."
-            )
-        if settings.lexical_weight > 0 and self.lexical is None:
-            raise InputError(
-                f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
-                "weights: give lexical=True when building it, or a lexical_weight of 0."
-            )
-        if next(self._rankers(settings), None) is None:
-            raise InputError(
-                f"bm25_weight is {settings.bm25_weight}, and the index has no vectors to search instead: "
-                "give an embedder when building it, or a bm25_weight above 0 (1 is usual)."
-            )
-
-    def _checked_k(self, k: int) -> int:
-        size = len(self.chunks)
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= size:
-            chunks = "1 chunk" if size == 1 else f"{size} chunks"
-            raise InputError(
-                f"k is {k!r}, but the corpus has {chunks}: give a whole number from 1 to {size}, "
-                "or memorize more text, or cut it into smaller chunks."
-            )
-        return k
+def _renamed(old: str, new: str) -> None:
+    """Tell who calls our caller of a name that will be gone in the next version."""
+    warnings.warn(f"{old} is deprecated; use {new}.", DeprecationWarning, stacklevel=3)

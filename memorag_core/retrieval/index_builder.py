@@ -15,15 +15,14 @@ import numpy.typing as npt
 
 from memorag_core.documents.words import RULE
 from memorag_core.errors import InputError, StoreError
-from memorag_core.protocols import Embedder, FloatMatrix, TokenWeights
+from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.retrieval.bm25 import BM25Index
-from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.encoders.encode import encode_chunks
-from memorag_core.retrieval.encoders.joint import as_lexical_encoder, encode_both
+from memorag_core.retrieval.dense import DenseIndex, uses_faiss
+from memorag_core.retrieval.encoders.encode import check_sparse_encoder, encode_chunks
 from memorag_core.retrieval.entities import EntityFinder, find_entities
 from memorag_core.retrieval.graph import EntityGraph
 from memorag_core.retrieval.index import EvidenceIndex
-from memorag_core.retrieval.learned_sparse import LexicalIndex
+from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
 from memorag_core.retrieval.tokenization import Tokenization, lexical_tokens
 from memorag_core.retrieval.vector_settings import VectorSettings
 from memorag_core.types import Chunk
@@ -31,7 +30,7 @@ from memorag_core.types import Chunk
 Kept: TypeAlias = tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, Any]]
 """What a store keeps of a part of an index: arrays by name, and a header that can be written as JSON."""
 
-DENSE, LEXICAL, GRAPH = "dense", "lexical", "graph"
+DENSE, LEARNED_SPARSE, GRAPH = "dense", "lexical", "graph"
 """The names of the parts in a store. BM25 is built anew: that takes less time than reading it would."""
 
 ANOTHER_EMBEDDER = 0.2
@@ -45,7 +44,7 @@ class IndexMaker:
     Attributes:
         embedder: Makes vectors; None for none.
         tokenization: What BM25 makes of scripts without spaces.
-        lexical: Whether the embedder's token weights are indexed.
+        learned_sparse: Whether the embedder's token weights are indexed.
         entities: Finds what chunks speak of, for a graph; None for none.
         vectors: How vectors are searched.
         progress: Whether to show bars; None shows them on terminals.
@@ -57,15 +56,15 @@ class IndexMaker:
 
     embedder: Embedder | None = None
     tokenization: Tokenization = "grams"
-    lexical: bool = False
+    learned_sparse: bool = False
     entities: EntityFinder | None = None
     vectors: VectorSettings = field(default_factory=VectorSettings)
     progress: bool | None = None
 
     def __post_init__(self) -> None:
         lexical_tokens("", tokenization=self.tokenization)  # now, not after the reading
-        if self.lexical:
-            as_lexical_encoder(self.embedder)
+        if self.learned_sparse:
+            check_sparse_encoder(self.embedder)
 
     def index(self, chunks: Sequence[Chunk], before: EvidenceIndex | None = None) -> EvidenceIndex:
         """The index of some chunks, made of what can be kept of the one before.
@@ -81,7 +80,7 @@ class IndexMaker:
             self.embedder,
             vector_settings=self.vectors,
             tokenization=self.tokenization,
-            lexical=self.lexical,
+            learned_sparse=self.learned_sparse,
             entities=self.entities,
             progress=self.progress,
         )
@@ -96,8 +95,8 @@ class IndexMaker:
             arrays, header = index.dense.pack()
             arrays.pop("vectors")  # the store has them already
             kept[DENSE] = arrays, header
-        if index.lexical is not None:
-            kept[LEXICAL] = index.lexical.pack()
+        if index.learned_sparse is not None:
+            kept[LEARNED_SPARSE] = index.learned_sparse.pack()
         if index.graph is not None:
             arrays, header = index.graph.pack()
             kept[GRAPH] = arrays, {**header, "built_in_finder": index.graph.finder is find_entities}
@@ -119,7 +118,7 @@ class IndexMaker:
             StoreError: Vectors or weights of another embedder, or parts that do not fit.
             MissingExtraError: What is wanted is not installed.
         """
-        sparse = BM25Index.build(chunks, tokenization=self.tokenization)
+        bm25 = BM25Index.build(chunks, tokenization=self.tokenization)
         graph = self._graph(chunks, kept.get(GRAPH))
         if self.embedder is None:
             if vectors is not None:
@@ -127,22 +126,34 @@ class IndexMaker:
                     "The chunks were saved with dense vectors, and no embedder was given to encode questions "
                     "with. Give the one that made them: MemoRAG.load(path, embedder=...)."
                 )
-            return EvidenceIndex(tuple(chunks), sparse, graph=graph)
-        weights = None
-        if vectors is None and self.lexical and LEXICAL not in kept:
-            found, weights = encode_both(chunks, self.embedder, progress=self.progress)
-            dense = DenseIndex.from_vectors(found, self.embedder, settings=self.vectors)
-        else:
-            dense = self._dense(chunks, vectors, kept.get(DENSE), self.embedder)
-        lexical = self._lexical(chunks, kept.get(LEXICAL), weights) if self.lexical else None
-        return EvidenceIndex(tuple(chunks), sparse, dense, lexical, graph)
+            return EvidenceIndex(tuple(chunks), bm25, graph=graph)
+        uses_faiss("auto", self.vectors)  # before the work of encoding, not after
+        dense = None if vectors is None else self._dense(chunks, vectors, kept.get(DENSE), self.embedder)
+        weigh = self.learned_sparse and LEARNED_SPARSE not in kept
+        made = encode_chunks(
+            chunks, self.embedder, vectors=dense is None, weights=weigh, progress=self.progress
+        )
+        if dense is None:
+            dense = DenseIndex.from_vectors(made.vectors, self.embedder, settings=self.vectors)
+        sparse = None
+        if self.learned_sparse:
+            encoder = check_sparse_encoder(self.embedder)
+            sparse = (
+                LearnedSparseIndex.from_weights(made.weights, encoder)
+                if weigh
+                else LearnedSparseIndex.unpack(*kept[LEARNED_SPARSE], encoder)
+            )
+            if sparse.size != len(chunks):
+                raise StoreError(
+                    f"The saved lexical index is of {sparse.size} chunks; expected {len(chunks)}. Index the "
+                    "chunks again."
+                )
+        return EvidenceIndex(tuple(chunks), bm25, dense, sparse, graph)
 
     def _dense(
-        self, chunks: Sequence[Chunk], vectors: FloatMatrix | None, kept: Kept | None, embedder: Embedder
+        self, chunks: Sequence[Chunk], vectors: FloatMatrix, kept: Kept | None, embedder: Embedder
     ) -> DenseIndex:
-        if vectors is None:
-            return DenseIndex.build(chunks, embedder, settings=self.vectors, progress=self.progress)
-        again = encode_chunks(chunks[:1], embedder, progress=False)
+        again = encode_chunks(chunks[:1], embedder, progress=False).vectors
         if again.shape != vectors[:1].shape or np.linalg.norm(again - vectors[:1]) > ANOTHER_EMBEDDER:
             raise StoreError(
                 "The saved vectors come from another embedder: this one encodes the first chunk differently. "
@@ -152,22 +163,6 @@ class IndexMaker:
             return DenseIndex.from_vectors(vectors, embedder, settings=self.vectors)
         arrays, header = kept
         return DenseIndex.unpack({**arrays, "vectors": vectors}, header, embedder, settings=self.vectors)
-
-    def _lexical(
-        self, chunks: Sequence[Chunk], kept: Kept | None, weights: Sequence[TokenWeights] | None
-    ) -> LexicalIndex:
-        encoder = as_lexical_encoder(self.embedder)
-        if kept is not None:
-            index = LexicalIndex.unpack(*kept, encoder)
-            if index.size != len(chunks):
-                raise StoreError(
-                    f"The saved lexical index is of {index.size} chunks; expected {len(chunks)}. Index the "
-                    "chunks again."
-                )
-            return index
-        if weights is not None:
-            return LexicalIndex.from_weights(weights, encoder)
-        return LexicalIndex.build(chunks, encoder, progress=self.progress)
 
     def _graph(self, chunks: Sequence[Chunk], kept: Kept | None) -> EntityGraph | None:
         if self.entities is None:

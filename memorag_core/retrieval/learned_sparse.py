@@ -1,4 +1,4 @@
-"""The learned lexical index: passages and queries as weights of tokens, such as bge-m3's.
+"""The learned sparse index: passages and queries as weights of tokens, such as bge-m3's.
 
 In: weights by token id, of chunks and then of queries, from an encoder. Out: for each query the chunks that
 share a token with it, best first, by ordinal. Does not know which model gave the weights, nor how a token is
@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from memorag_core.errors import InputError, StoreError
-from memorag_core.protocols import LexicalEncoder, TokenWeights
+from memorag_core.protocols import LearnedSparseEncoder, TokenWeights
 from memorag_core.retrieval.bm25 import best_first
-from memorag_core.system.progress import progress_bar
-from memorag_core.types import Chunk
+from memorag_core.retrieval.encoders.encode import check_sparse_encoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +33,7 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LexicalIndex:
+class LearnedSparseIndex:
     """For each token the chunks that hold it, with their weights: an inverted index in four arrays.
 
     Immutable; searches only read it, so threads may share it where the encoder allows it.
@@ -49,55 +48,17 @@ class LexicalIndex:
     """
 
     size: int
-    encoder: LexicalEncoder
+    encoder: LearnedSparseEncoder
     tokens: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     ordinals: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
 
     @classmethod
-    def build(
-        cls,
-        chunks: Sequence[Chunk],
-        encoder: LexicalEncoder,
-        *,
-        batch_size: int = 64,
-        progress: bool | None = None,
-    ) -> LexicalIndex:
-        """Encode the chunks and index their weights.
-
-        Args:
-            chunks: At least one; their order gives the ordinals.
-            encoder: Gives the weights. Where dense vectors are wanted too, ``FlagEmbedder.encode`` makes both
-                in one pass, and ``from_weights`` takes these.
-            batch_size: The most texts handed to the encoder in one call.
-            progress: Whether to show a bar; None shows it on terminals.
-
-        Raises:
-            InputError: No chunks, no such encoder, a batch size below 1, or weights that cannot be.
-        """
-        if not chunks:
-            raise InputError("There are no chunks to encode; a lexical index needs at least one.")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; give the texts of one call as 1 or more.")
-        _check_encoder(encoder)
-        weights: list[TokenWeights] = []
-        with progress_bar(len(chunks), "weighing", unit="chunk", shown=progress) as told:
-            for start in range(0, len(chunks), batch_size):
-                texts = [chunk.text for chunk in chunks[start : start + batch_size]]
-                found = encoder.lexical_documents(texts)
-                if len(found) != len(texts):
-                    raise InputError(
-                        f"The encoder gave the weights of {len(found)} texts for {len(texts)}; expected one "
-                        "mapping for each."
-                    )
-                weights += found
-                told(len(texts))
-        return cls.from_weights(weights, encoder)
-
-    @classmethod
-    def from_weights(cls, weights: Sequence[TokenWeights], encoder: LexicalEncoder) -> LexicalIndex:
-        """Index weights that were made before.
+    def from_weights(
+        cls, weights: Sequence[TokenWeights], encoder: LearnedSparseEncoder
+    ) -> LearnedSparseIndex:
+        """Index weights of chunks, such as ``encode_chunks`` makes.
 
         Args:
             weights: Of each chunk, in the chunks' order, at least one. Weights of 0 are left out.
@@ -107,12 +68,12 @@ class LexicalIndex:
             InputError: No chunks, no such encoder, or a weight that is negative or not finite.
         """
         if not weights:
-            raise InputError("There are no weights to index; a lexical index needs at least one chunk.")
-        _check_encoder(encoder)
+            raise InputError("There are no weights to index; an index needs at least one chunk.")
+        check_sparse_encoder(encoder)
         return cls._of(_rows(weights), encoder)
 
     @classmethod
-    def _of(cls, rows: _Rows, encoder: LexicalEncoder) -> LexicalIndex:
+    def _of(cls, rows: _Rows, encoder: LearnedSparseEncoder) -> LearnedSparseIndex:
         above = rows.weights > 0  # of float32, in which tiny weights are 0
         size = len(rows.counts)
         ordinals = np.repeat(np.arange(size, dtype=np.int32), rows.counts)[above]
@@ -121,7 +82,7 @@ class LexicalIndex:
         starts = np.append(first, len(order)).astype(np.int64)
         return cls(size, encoder, *_frozen(tokens, starts, ordinals[order], rows.weights[above][order]))
 
-    def changed(self, places: Sequence[int], added: Sequence[TokenWeights] = ()) -> LexicalIndex:
+    def changed(self, places: Sequence[int], added: Sequence[TokenWeights] = ()) -> LearnedSparseIndex:
         """The index of other chunks, most of them from this one.
 
         Args:
@@ -177,8 +138,8 @@ class LexicalIndex:
 
     @classmethod
     def unpack(
-        cls, arrays: Mapping[str, Any], header: Mapping[str, Any], encoder: LexicalEncoder
-    ) -> LexicalIndex:
+        cls, arrays: Mapping[str, Any], header: Mapping[str, Any], encoder: LearnedSparseEncoder
+    ) -> LearnedSparseIndex:
         """The inverse of ``pack``: the same index, without encoding.
 
         Args:
@@ -190,7 +151,7 @@ class LexicalIndex:
             InputError: No such encoder.
             StoreError: Another encoder, or arrays that make no index.
         """
-        _check_encoder(encoder)
+        check_sparse_encoder(encoder)
         saved, given = header.get("encoder") or {}, dict(encoder.fingerprint)
         if saved != given:
             raise StoreError(
@@ -207,7 +168,7 @@ class LexicalIndex:
         wrong = [name for name, kind in _ARRAYS.items() if read[name].dtype != kind or read[name].ndim != 1]
         if wrong or not _is_index(size, **read):
             raise StoreError(
-                "The arrays of the lexical index do not fit together (of a wrong kind: "
+                "The arrays of the learned sparse index do not fit together (of a wrong kind: "
                 f"{', '.join(wrong) or 'none'}; lengths "
                 f"{', '.join(f'{name} {read[name].size}' for name in _ARRAYS)}). Index the chunks again."
             )
@@ -279,11 +240,3 @@ def _checked(weight: float, what: str) -> float:
             "Half precision may be the cause."
         )
     return weight
-
-
-def _check_encoder(encoder: object) -> None:
-    if isinstance(encoder, type) or not isinstance(encoder, LexicalEncoder):
-        raise InputError(
-            f"The encoder is a {type(encoder).__name__} without lexical_documents, lexical_query and "
-            "fingerprint; give an object that has them, such as flag_embedder('BAAI/bge-m3')."
-        )

@@ -1,17 +1,19 @@
 """What the retrievers are asked for one request: the question, and its clues by what they weigh.
 
-In: a question, its clues, the settings. Out: queries with their weights. Knows no retriever.
+In: a question, its clues, the settings. Out: queries with their weights, and what was found for one as a
+ranked list. Knows no retriever.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan
 from typing import Literal
 
 from memorag_core.errors import InputError
+from memorag_core.retrieval.fusion import RankedList
 from memorag_core.settings import RetrievalSettings
 from memorag_core.types import Clue, ClueKind
 
@@ -28,6 +30,12 @@ class Query:
     kind: ClueKind | Literal["question"]
     weight: float
     suffix: str = ""
+
+    def ranked(
+        self, retriever: str, found: Iterable[tuple[int, float | None]], weight: float = 1.0
+    ) -> RankedList:
+        """What a retriever of this weight found for it."""
+        return RankedList(retriever + self.suffix, self.query, self.kind, self.weight * weight, tuple(found))
 
 
 def plans_of(

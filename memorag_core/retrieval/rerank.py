@@ -17,7 +17,7 @@ from memorag_core.errors import InputError
 from memorag_core.protocols import Reranker
 from memorag_core.retrieval.encoders.flag import flag_reranker, is_flag_embedder, is_flag_reranker
 from memorag_core.retrieval.encoders.sentence import cross_encoder, is_cross_encoder
-from memorag_core.types import Chunk, Evidence, Hit
+from memorag_core.types import Evidence, Hit
 
 RERANKER = "reranker"
 """The retriever's name in the Hit that a re-ranker leaves."""
@@ -95,52 +95,36 @@ def rerank(
             f"k is {k!r}, but {len(evidence)} pieces of evidence were found: give a whole number from 1 to "
             "that, or find more."
         )
-    scores = _scores(question, [one.chunk.text for one in evidence], reranker)
-    order = sorted(range(len(evidence)), key=lambda place: -scores[place])  # stable
+    ranking = ordered(question, [one.chunk.text for one in evidence], reranker)[:count]
     return tuple(
         replace(
             evidence[place],
-            score=scores[place],
+            score=score,
             rank=rank,
             hits=(
                 *(hit for hit in evidence[place].hits if hit.retriever != RERANKER),
-                Hit(RERANKER, question, "question", rank, scores[place]),
+                Hit(RERANKER, question, "question", rank, score),
             ),
         )
-        for rank, place in enumerate(order[:count], start=1)
+        for rank, (place, score) in enumerate(ranking, start=1)
     )
 
 
-def rerank_found(
-    question: str, found: Sequence[tuple[int, float]], chunks: Sequence[Chunk], reranker: Reranker
-) -> list[tuple[int, float]]:
-    """Order what an index's ``search`` found for a question by a re-ranker.
+def ordered(question: str, passages: Sequence[str], reranker: Reranker) -> list[tuple[int, float]]:
+    """Order passages by a re-ranker.
 
     Args:
         question: What the re-ranker reads with each passage.
-        found: Pairs (ordinal, score), best first.
-        chunks: All chunks of the index; ordinals are places in them.
-        reranker: Called once, with each text once.
+        passages: What was found, best first. Equal ones are scored once, so that they tie whatever the
+            batches.
+        reranker: Called once.
 
     Returns:
-        The same ordinals with the re-ranker's scores, best first, those of equal score in their order before.
+        Pairs (place in the passages, score), best first, those of equal score in their order before.
 
     Raises:
-        InputError: An ordinal outside the chunks, an empty question, or scores that are not one finite number
-            for each text.
+        InputError: An empty question, or scores that are not one finite number for each passage.
     """
-    outside = [ordinal for ordinal, _ in found if not 0 <= ordinal < len(chunks)]
-    if outside:
-        raise InputError(
-            f"The ordinal {outside[0]} is outside 0 to {len(chunks) - 1}; give the chunks of the index."
-        )
-    scores = _scores(question, [chunks[ordinal].text for ordinal, _ in found], reranker)
-    scored = [(ordinal, score) for (ordinal, _), score in zip(found, scores, strict=True)]
-    return sorted(scored, key=lambda pair: -pair[1])  # stable
-
-
-def _scores(question: str, passages: Sequence[str], reranker: Reranker) -> list[float]:
-    """One checked score a passage; equal passages are scored once, so that they tie whatever the batches."""
     if not isinstance(question, str) or not question.strip():
         raise InputError(f"The question is {question!r}; expected a text that is not empty.")
     texts = list(dict.fromkeys(passages))
@@ -164,5 +148,6 @@ def _scores(question: str, passages: Sequence[str], reranker: Reranker) -> list[
             f"The re-ranker gave the score {scores[wrong[0]]} to the passage {texts[wrong[0]][:60]!r}; "
             "expected a finite number. Half precision may be the cause."
         )
-    found = dict(zip(texts, scores, strict=True))
-    return [found[passage] for passage in passages]
+    score_of = dict(zip(texts, scores, strict=True))
+    places = sorted(range(len(passages)), key=lambda place: -score_of[passages[place]])  # stable
+    return [(place, score_of[passages[place]]) for place in places]

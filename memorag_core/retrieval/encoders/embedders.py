@@ -1,15 +1,13 @@
 """What makes dense vectors, whichever library it comes from, in one shape.
 
 In: an embedder of LangChain's shape, of LlamaIndex, FlagEmbedding or sentence-transformers, or a function.
-Out: an ``Embedder``, to be called or awaited, and how much it reads where that can be told. Imports none of
-these libraries, and does not look at vectors: the dense index checks them.
+Out: an ``Embedder``, and how much it reads where that can be told. Imports none of these libraries, and does
+not look at vectors: the dense index checks them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
 from os import PathLike
 from typing import Any
@@ -17,10 +15,9 @@ from typing import Any
 from memorag_core.errors import InputError
 from memorag_core.protocols import Embedder, TextEncoder
 from memorag_core.retrieval.encoders.flag import flag_embedder, is_flag_embedder
-from memorag_core.retrieval.encoders.inference import read_limit
-from memorag_core.retrieval.encoders.lengths import PassageLengths
+from memorag_core.retrieval.encoders.lengths import PassageLengths, read_limit
 from memorag_core.retrieval.encoders.sentence import is_sentence_transformer, sentence_transformer
-from memorag_core.system.locking import Lock, cached_property
+from memorag_core.system.locking import Lock
 
 
 class LlamaIndexEmbedder:
@@ -41,16 +38,6 @@ class LlamaIndexEmbedder:
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query."""
         vector: list[float] = self.model.get_query_embedding(text)
-        return vector
-
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """One vector for each passage, by the model's own async method."""
-        vectors: list[list[float]] = await self.model.aget_text_embedding_batch(list(texts))
-        return vectors
-
-    async def aembed_query(self, text: str) -> list[float]:
-        """The vector of a query, by the model's own async method."""
-        vector: list[float] = await self.model.aget_query_embedding(text)
         return vector
 
 
@@ -115,44 +102,12 @@ def as_embedder(value: object) -> Embedder:
         return sentence_transformer(value)
     if iscoroutinefunction(value):
         raise InputError(
-            f"The embedder is an async function; {_EXPECTED}. For asynchronous encoding give an object with "
-            "aembed_documents and aembed_query beside the two."
+            f"The embedder is an async function; {_EXPECTED}. Give the function that it awaits: where the "
+            "loop must go on, it is called on another thread."
         )
     if callable(value) and not hasattr(value, "forward"):  # a bare module of torch takes no texts
         return FunctionEmbedder(value)
     raise InputError(f"The embedder is a {type(value).__name__}; {_EXPECTED}.")
-
-
-class HeldEncoder:
-    """What an embedder of another library reads: it hands passages to a ``SentenceTransformer`` it holds.
-
-    Passages are counted by a copy of its tokenizer, because the embedder may be using its own on another
-    thread, and a tokenizer must not be used by two.
-
-    Attributes:
-        max_tokens: The most tokens of a passage that are read; None for no limit.
-    """
-
-    max_tokens: int | None
-
-    def __init__(self, model: Any, prompts: Sequence[str]) -> None:
-        self.max_tokens = read_limit(model, model.tokenizer, wanted=None)
-        self._model = model
-        self._prompt = max(prompts, key=len, default="")
-
-    def count_tokens(self, text: str) -> int:
-        """The tokens of a passage, special ones and the longest prompt that may stand before it included."""
-        return self._lengths.count_tokens(text)
-
-    def too_long(self, texts: Sequence[str]) -> dict[int, int]:
-        """The places of the passages that are not read whole, and the tokens of each."""
-        return self._lengths.too_long(texts)
-
-    @cached_property
-    def _lengths(self) -> PassageLengths:  # when first asked: a tokenizer takes a while to copy
-        return PassageLengths(
-            deepcopy(self._model.tokenizer), self.max_tokens, dressed=self._prompt.__add__, lock=Lock()
-        )
 
 
 def text_encoder(embedder: Embedder | None) -> TextEncoder | None:
@@ -166,10 +121,13 @@ def text_encoder(embedder: Embedder | None) -> TextEncoder | None:
         return embedder if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None
     holder: Any = embedder.model if isinstance(embedder, LlamaIndexEmbedder) else embedder
     for name in _HOLDING:
-        held = getattr(holder, name, None)
+        held: Any = getattr(holder, name, None)
         if is_sentence_transformer(held):
-            found = HeldEncoder(held, _prompts(holder, held))
-            return None if found.max_tokens is None else found
+            most = read_limit(held, held.tokenizer, wanted=None)
+            prompt = max(_prompts(holder, held), key=len, default="")
+            # By a copy: the embedder may be using its tokenizer on another thread, and two must not.
+            counter = PassageLengths(held.tokenizer, most, dressed=prompt.__add__, lock=Lock(), copied=True)
+            return None if most is None else counter
     return None
 
 
@@ -188,21 +146,3 @@ def _prompts(holder: Any, held: Any) -> list[str]:
         return [asked["prompt"]]
     names = (asked["prompt_name"],) if "prompt_name" in asked else (held.default_prompt_name, *_PASSAGES)
     return [own[name] for name in names if name in own]
-
-
-async def aembed_documents(embedder: Embedder, texts: Sequence[str]) -> list[list[float]]:
-    """Encode passages without holding up the event loop: by ``aembed_documents``, or else in a thread."""
-    own = getattr(embedder, "aembed_documents", None)
-    if own is None:
-        return await asyncio.to_thread(embedder.embed_documents, list(texts))
-    vectors: list[list[float]] = await own(list(texts))
-    return vectors
-
-
-async def aembed_query(embedder: Embedder, text: str) -> list[float]:
-    """Encode a query without holding up the event loop: by ``aembed_query``, or else in a thread."""
-    own = getattr(embedder, "aembed_query", None)
-    if own is None:
-        return await asyncio.to_thread(embedder.embed_query, text)
-    vector: list[float] = await own(text)
-    return vector

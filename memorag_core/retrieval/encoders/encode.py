@@ -1,18 +1,19 @@
-"""Texts to unit vectors, by an embedder of whatever make.
+"""Chunks to unit vectors and token weights, by an embedder of whatever make.
 
-In: chunks and an embedder, or the numbers that one gave. Out: [N, E] float32, every row of length 1, or an
-error that says what was encoded. Knows no index.
+In: chunks and an embedder, or the numbers that one gave. Out: [N, E] float32, every row of length 1, and a
+mapping of token weights a chunk; or an error that says what was encoded. Knows no index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from memorag_core.errors import InputError
-from memorag_core.protocols import Embedder, FloatMatrix
+from memorag_core.protocols import Embedder, FloatMatrix, LearnedSparseEncoder, TokenWeights
 from memorag_core.system.progress import progress_bar
 from memorag_core.types import Chunk
 
@@ -23,42 +24,95 @@ _NORMALISED_AT_ONCE = 4096
 """Rows brought to length 1 together; bounds the float64 copy."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What an encoder says of N texts.
+
+    Attributes:
+        vectors: [N, E] float32; [0, 0] where no vectors were asked for.
+        weights: Of each text its token weights; none where they were not asked for.
+    """
+
+    vectors: FloatMatrix
+    weights: tuple[TokenWeights, ...]
+
+
+@runtime_checkable
+class _Both(Protocol):
+    """What gives vectors and token weights in one pass; ``FlagEmbedder`` does."""
+
+    def encode(self, texts: Sequence[str]) -> Any: ...
+
+
 def encode_chunks(
-    chunks: Sequence[Chunk], embedder: Embedder, *, batch_size: int = 64, progress: bool | None = None
-) -> FloatMatrix:
+    chunks: Sequence[Chunk],
+    embedder: object,
+    *,
+    vectors: bool = True,
+    weights: bool = False,
+    batch_size: int = 64,
+    progress: bool | None = None,
+) -> Encoded:
     """Encode chunks, ``batch_size`` texts at a time.
 
     Args:
-        chunks: At least one.
-        embedder: Any object with ``embed_documents`` and ``embed_query``.
-        batch_size: The most texts handed to the embedder in one call.
+        chunks: At least one, where anything is wanted.
+        embedder: Any object with ``embed_documents`` and ``embed_query``; for token weights a
+            ``LearnedSparseEncoder``, asked once for both where it has ``encode``.
+        vectors: Whether its vectors are wanted.
+        weights: Whether its token weights are.
+        batch_size: The most texts handed to the embedder in one call, which bounds its memory.
         progress: Whether to show a bar; None shows it on terminals.
 
     Returns:
-        [N, E] float32, rows of length 1, one a chunk.
+        Rows of length 1 and mappings, one a chunk, of what was wanted.
 
     Raises:
-        InputError: No chunks, no such embedder, a batch size below 1, or vectors that are missing, of several
-            sizes, or not finite.
+        InputError: No chunks, no such embedder, a batch size below 1; vectors that are missing, of several
+            sizes, or not finite; or weights that are not one mapping a chunk.
     """
+    if not (vectors or weights):
+        return Encoded(np.empty((0, 0), np.float32), ())
     if not chunks:
-        raise InputError("There are no chunks to encode; a dense index needs at least one.")
+        raise InputError("There are no chunks to encode; an index needs at least one.")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; give the texts of one call as 1 or more.")
-    check_embedder(embedder)
-    blocks: list[FloatMatrix] = []
+    if vectors:
+        check_embedder(embedder)
+    if weights:
+        check_sparse_encoder(embedder)
+    rows: list[FloatMatrix] = []
+    weighed: list[TokenWeights] = []
     with progress_bar(len(chunks), "encoding", unit="chunk", shown=progress) as told:
         for start in range(0, len(chunks), batch_size):
             texts = [chunk.text for chunk in chunks[start : start + batch_size]]
-            block = unit_rows(embedder.embed_documents(texts), len(texts), f"the chunks from number {start}")
-            if blocks and block.shape[1] != blocks[0].shape[1]:
+            block, own = _asked(embedder, texts, vectors, weights)
+            what = f"the chunks from number {start}"
+            if weights and len(own) != len(texts):
                 raise InputError(
-                    f"The embedder gave vectors of {block.shape[1]} numbers for the chunks from number "
-                    f"{start}, but of {blocks[0].shape[1]} before; all must have one size."
+                    f"The encoder gave the weights of {len(own)} texts for {what}; expected {len(texts)}."
                 )
-            blocks.append(block)
+            weighed += own
+            if vectors:
+                rows.append(unit_rows(block, len(texts), what))
+                if rows[-1].shape[1] != rows[0].shape[1]:
+                    raise InputError(
+                        f"The embedder gave vectors of {rows[-1].shape[1]} numbers for {what}, but of "
+                        f"{rows[0].shape[1]} before; all must have one size."
+                    )
             told(len(texts))
-    return np.concatenate(blocks)
+    return Encoded(np.concatenate(rows) if rows else np.empty((0, 0), np.float32), tuple(weighed))
+
+
+def _asked(embedder: Any, texts: list[str], vectors: bool, weights: bool) -> tuple[Any, Any]:
+    """The vectors and the token weights of some texts; what is not wanted is empty."""
+    if vectors and weights and isinstance(embedder, _Both):
+        both = embedder.encode(texts)
+        return both.vectors, both.weights
+    return (
+        embedder.embed_documents(texts) if vectors else (),
+        embedder.lexical_documents(texts) if weights else (),
+    )
 
 
 def matched(before: Sequence[Chunk], after: Sequence[Chunk]) -> tuple[list[int], list[Chunk]]:
@@ -94,6 +148,21 @@ def check_embedder(embedder: object) -> None:
             f"The embedder is a {type(embedder).__name__} without the methods embed_documents and "
             "embed_query; give an object that has both, such as LangChain's Embeddings."
         )
+
+
+def check_sparse_encoder(encoder: object) -> LearnedSparseEncoder:
+    """The encoder, if it is one that gives token weights.
+
+    Raises:
+        InputError: It gives none.
+    """
+    if isinstance(encoder, LearnedSparseEncoder) and not isinstance(encoder, type):
+        return encoder
+    found = "no embedder was given" if encoder is None else f"a {type(encoder).__name__} gives none"
+    raise InputError(
+        f"Token weights were asked for, and {found}; expected an embedder with lexical_documents, "
+        "lexical_query and fingerprint. Give flag_embedder('BAAI/bge-m3'), or a lexical_weight of 0."
+    )
 
 
 def unit_rows(raw: Any, rows: int, what: str) -> FloatMatrix:

@@ -6,70 +6,56 @@ scores. Does not know of chunks, indexes or clues.
 The quirks, as of FlagEmbedding 1.4: several devices start processes, so exactly one is given. An empty list
 raises. Texts are cut at 512 tokens unless told, and texts longer than the model's positions fail in a place
 far from the cause; any other RuntimeError likewise (see ``inference.guarded``). Its bars do not listen to
-TQDM_DISABLE, but are not shown for less than a batch. Without ``sparse_linear.pt`` and ``colbert_linear.pt``
-beside the weights, lexical weights and token vectors come from random numbers, without a word.
+TQDM_DISABLE, but are not shown for less than a batch. Its tokenizers must not be used by two threads at once;
+so one batch is computed at a time. Without ``sparse_linear.pt`` and ``colbert_linear.pt`` beside the weights,
+lexical weights and token vectors come from random numbers, without a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.errors import InputError
 from memorag_core.protocols import FloatMatrix, TokenWeights
+from memorag_core.retrieval.encoders.encode import Encoded
 from memorag_core.retrieval.encoders.inference import (
-    ForwardError,
     best_device,
-    check_batch_size,
     guarded,
     has_members,
+    loaded,
+    longest_first,
     name_of,
-    read_limit,
-    without_bars,
 )
-from memorag_core.retrieval.encoders.lengths import PassageLengths
+from memorag_core.retrieval.encoders.lengths import PassageLengths, read_limit
 from memorag_core.system.locking import Lock
 
 _HEADS = ("sparse_linear.pt", "colbert_linear.pt")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What one pass says of N texts: ``vectors`` [N, E] float32, and the lexical weights of each."""
-
-    vectors: FloatMatrix
-    weights: tuple[TokenWeights, ...]
-
-
-class FlagEmbedder:
+class FlagEmbedder(PassageLengths):
     """An encoder of FlagEmbedding; made by ``flag_embedder``.
 
-    Threads may share it: one encodes at a time, for its tokenizer must not be used by two at once.
+    Threads may share it: one encodes at a time. Asked for lexical weights or token vectors, it raises
+    ``InputError`` where the model has none.
 
     Attributes:
         max_tokens: The most tokens of a text that are read; what stands behind them is cut off.
         fingerprint: What says which encoder this is, for JSON.
     """
 
-    max_tokens: int
     fingerprint: Mapping[str, Any]
 
     def __init__(self, model: Any, *, batch_size: int, max_tokens: int | None) -> None:
-        check_batch_size(batch_size)
-        _check_one_device(model)
+        limit = _limit(model, max_tokens, model.passage_max_length)
+        super().__init__(model.tokenizer, limit, dressed=self._dressed, lock=Lock())
         self._model = model
         self._batch_size = batch_size
-        self._lock = Lock()
-        limit = read_limit(model.model, model.tokenizer, wanted=max_tokens)
-        self.max_tokens = int(model.passage_max_length) if limit is None else limit
-        self._lengths = PassageLengths(
-            model.tokenizer, self.max_tokens, dressed=self._dressed, lock=self._lock
-        )
         self.fingerprint = {
             "encoder": "FlagEmbedding",
             "model": name_of(model.model_name_or_path),
@@ -88,29 +74,17 @@ class FlagEmbedder:
         return list(row)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The vectors and the lexical weights of passages in one pass, for the price of either.
-
-        Raises:
-            InputError: The model has no lexical weights.
-        """
+        """The vectors and the lexical weights of passages in one pass, for the price of either."""
         self._check_heads("lexical weights")
         found = self._encode(texts, self._model.encode_corpus, return_sparse=True)
         return Encoded(self._vectors(found), tuple(_weights(one) for one in found))
 
     def lexical_documents(self, texts: Sequence[str]) -> list[TokenWeights]:
-        """For each passage the weight of each of its token ids, above 0.
-
-        Raises:
-            InputError: The model has no lexical weights.
-        """
+        """For each passage the weight of each of its token ids, above 0."""
         return list(self._lexical(texts, self._model.encode_corpus))
 
     def lexical_query(self, text: str) -> TokenWeights:
-        """The weights of a query's token ids.
-
-        Raises:
-            InputError: The model has no lexical weights.
-        """
+        """The weights of a query's token ids."""
         return self._lexical([text], self._model.encode_queries)[0]
 
     def colbert_scores(self, query: str, passages: Sequence[str]) -> list[float]:
@@ -119,9 +93,6 @@ class FlagEmbedder:
         The mean over the query's tokens of the best inner product with any token of the passage (Khattab and
         Zaharia, SIGIR 2020; Chen et al., "BGE M3-Embedding", 2024, section 3.3). Costs a pass over the
         passages.
-
-        Raises:
-            InputError: The model has no token vectors.
         """
         self._check_heads("token vectors")
         if not passages:
@@ -131,14 +102,6 @@ class FlagEmbedder:
         tokens = _float32(asked["colbert_vecs"])  # [Q, E]
         found = self._encode(passages, self._model.encode_corpus, **only)
         return [float((tokens @ _float32(one["colbert_vecs"]).T).max(axis=1).mean()) for one in found]
-
-    def count_tokens(self, text: str) -> int:
-        """The tokens that a passage has for this encoder, special ones and instruction included."""
-        return self._lengths.count_tokens(text)
-
-    def too_long(self, texts: Sequence[str]) -> dict[int, int]:
-        """The places of the passages that are not read whole, and the tokens of each."""
-        return self._lengths.too_long(texts)
 
     def _dressed(self, text: str) -> str:
         instruction = self._model.kwargs.get("passage_instruction_for_retrieval")
@@ -159,25 +122,14 @@ class FlagEmbedder:
         """For each text what FlagEmbedding says of it, by its names."""
         _check_texts(texts)
         kinds = dict(_DENSE, **wanted) if _is_m3(self._model) else {}
-        found: dict[int, Mapping[str, Any]] = {}
-        # Texts of about one length share a pass, so that little of it is padding.
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
-        for start in range(0, len(order), self._batch_size):
-            places = order[start : start + self._batch_size]
-            with self._lock:
-                answer = _asked(
-                    self._model,
-                    lambda places=places: encode(  # type: ignore[misc]
-                        [texts[place] for place in places],
-                        batch_size=len(places) + 1,  # above the number of texts: no bar
-                        max_length=self.max_tokens,
-                        **kinds,
-                    ),
-                )
+
+        def ask(batch: list[str]) -> Iterable[Mapping[str, Any]]:
+            answer = _asked(self._model, self._lock, encode, batch, max_length=self.max_tokens, **kinds)
             named = answer if isinstance(answer, Mapping) else {"dense_vecs": answer}
-            for row, place in enumerate(places):
-                found[place] = {name: rows[row] for name, rows in named.items() if rows is not None}
-        return [found[place] for place in range(len(texts))]
+            given = {name: rows for name, rows in named.items() if rows is not None}
+            return ({name: rows[row] for name, rows in given.items()} for row in range(len(batch)))
+
+        return longest_first(texts, self._batch_size, ask)
 
     def _vectors(self, found: Sequence[Mapping[str, Any]]) -> FloatMatrix:
         """[N, E]; [0, 0] for no texts."""
@@ -212,13 +164,10 @@ class FlagScorer:
     fingerprint: Mapping[str, Any]
 
     def __init__(self, model: Any, *, batch_size: int, max_tokens: int | None) -> None:
-        check_batch_size(batch_size)
-        _check_one_device(model)
+        self.max_tokens = _limit(model, max_tokens, model.max_length)
         self._model = model
         self._batch_size = batch_size
         self._lock = Lock()
-        limit = read_limit(model.model, model.tokenizer, wanted=max_tokens)
-        self.max_tokens = int(model.max_length) if limit is None else limit
         self.fingerprint = {
             "reranker": "FlagEmbedding",
             "model": name_of(model.model_name_or_path),
@@ -228,20 +177,15 @@ class FlagScorer:
     def __call__(self, query: str, passages: Sequence[str]) -> list[float]:
         """One score a passage, the higher the better; logits, unless the object given normalises them."""
         _check_texts([query, *passages])
-        scores: dict[int, float] = {}
-        order = sorted(range(len(passages)), key=lambda place: -len(passages[place]))
-        for start in range(0, len(order), self._batch_size):
-            places = order[start : start + self._batch_size]
-            pairs = [(query, passages[place]) for place in places]
-            with self._lock:
-                answer = _asked(
-                    self._model,
-                    lambda pairs=pairs: self._model.compute_score(  # type: ignore[misc]
-                        pairs, batch_size=len(pairs) + 1, max_length=self.max_tokens
-                    ),
-                )
-            scores |= zip(places, np.atleast_1d(np.asarray(answer, dtype=np.float64)).tolist(), strict=True)
-        return [scores[place] for place in range(len(passages))]
+
+        def ask(batch: list[str]) -> list[float]:
+            pairs = [(query, passage) for passage in batch]
+            score = self._model.compute_score
+            answer = _asked(self._model, self._lock, score, pairs, max_length=self.max_tokens)
+            scores: list[float] = np.atleast_1d(np.asarray(answer, dtype=np.float64)).tolist()
+            return scores
+
+        return longest_first(passages, self._batch_size, ask)
 
 
 def flag_embedder(
@@ -267,13 +211,13 @@ def flag_embedder(
             object, ``half`` on a CPU, or a number that cannot be.
         MissingExtraError: FlagEmbedding is not installed.
     """
-    loaded = _loaded(model, "BGEM3FlagModel", "Encoding with bge-m3", device, half, batch_size)
-    if not is_flag_embedder(loaded):
+    found = _loaded(model, "BGEM3FlagModel", "Encoding with bge-m3", device, half, batch_size)
+    if not is_flag_embedder(found):
         raise InputError(
             f"The model is a {type(model).__name__}; expected the name or folder of a bge-m3, or an embedder "
             "of FlagEmbedding. as_embedder takes other kinds."
         )
-    return FlagEmbedder(loaded, batch_size=batch_size, max_tokens=max_tokens)
+    return FlagEmbedder(found, batch_size=batch_size, max_tokens=max_tokens)
 
 
 def flag_reranker(
@@ -297,13 +241,13 @@ def flag_reranker(
         InputError: As ``flag_embedder``.
         MissingExtraError: FlagEmbedding is not installed.
     """
-    loaded = _loaded(model, "FlagReranker", "Re-ranking with FlagEmbedding", device, half, batch_size)
-    if not is_flag_reranker(loaded):
+    found = _loaded(model, "FlagReranker", "Re-ranking with FlagEmbedding", device, half, batch_size)
+    if not is_flag_reranker(found):
         raise InputError(
             f"The model is a {type(model).__name__}; expected a name, a folder, or a re-ranker of "
             "FlagEmbedding. as_reranker takes other kinds."
         )
-    return FlagScorer(loaded, batch_size=batch_size, max_tokens=max_tokens)
+    return FlagScorer(found, batch_size=batch_size, max_tokens=max_tokens)
 
 
 def is_flag_embedder(value: object) -> bool:
@@ -324,31 +268,32 @@ def _loaded(
     model: object, kind: str, purpose: str, device: str | None, half: bool | None, batch_size: int
 ) -> Any:
     """A model by its name or folder, on one device: several would start processes. Or the object given."""
-    check_batch_size(batch_size)
-    if isinstance(model, str | PathLike):
-        try:
-            import FlagEmbedding
-        except ImportError as error:
-            raise MissingExtraError("FlagEmbedding", "flag", purpose) from error
+
+    def make(library: Any, name: str) -> Any:
         place = device or best_device()
-        with without_bars():
-            make = getattr(FlagEmbedding, kind)
-            return make(str(model), devices=place, use_fp16=_half(half, place), batch_size=batch_size)
-    if device is not None or half is not None:
+        return getattr(library, kind)(name, devices=place, use_fp16=_half(half, place), batch_size=batch_size)
+
+    return loaded(
+        model, "FlagEmbedding", "flag", purpose, make, batch_size=batch_size, device=device, half=half
+    )
+
+
+def _limit(model: Any, wanted: int | None, otherwise: Any) -> int:
+    """The most tokens that a model reads, after seeing that it is on one device."""
+    if len(model.target_devices) != 1:
         raise InputError(
-            "A device or half was given beside an object, which has been loaded already; "
-            "give them where the object is made, or give the model's name or folder here."
+            f"The {type(model).__name__} was made for the devices {', '.join(model.target_devices)}, and "
+            'FlagEmbedding starts a process for each; make it with one: devices="cuda:0".'
         )
-    return model
+    limit = read_limit(model.model, model.tokenizer, wanted=wanted)
+    return int(otherwise) if limit is None else limit
 
 
-def _asked(model: Any, ask: Callable[[], Any]) -> Any:
-    """Ask FlagEmbedding, and raise what the model raised rather than what became of it."""
-    try:
-        with guarded(model.model):
-            return ask()
-    except ForwardError as error:
-        raise error.cause from None
+def _asked(
+    model: Any, lock: AbstractContextManager[object], ask: Callable[..., Any], batch: list[Any], **how: Any
+) -> Any:
+    with lock, guarded(model.model):
+        return ask(batch, batch_size=len(batch) + 1, **how)  # above the number of texts: no bar
 
 
 def _weights(found: Mapping[str, Any]) -> TokenWeights:
@@ -367,14 +312,6 @@ def _half(half: bool | None, device: str) -> bool:
     if half and device == "cpu":
         raise InputError("half is True on a CPU, where 16 bits are slow or fail; give None, or a GPU.")
     return device.startswith("cuda") if half is None else half
-
-
-def _check_one_device(model: Any) -> None:
-    if len(model.target_devices) != 1:
-        raise InputError(
-            f"The {type(model).__name__} was made for the devices {', '.join(model.target_devices)}, and "
-            'FlagEmbedding starts a process for each; make it with one: devices="cuda:0".'
-        )
 
 
 def _check_texts(texts: Sequence[str]) -> None:

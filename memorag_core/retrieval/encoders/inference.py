@@ -1,31 +1,64 @@
-"""What encoders that run here have in common: a device, how much they read, silence.
+"""What encoders that run here have in common: loading, a device, batches, silence.
 
-In: a model of torch and its tokenizer. Out: plain facts about them, and two context managers. Knows neither
-FlagEmbedding nor sentence-transformers, nor what the vectors are for.
+In: the name of a model, or a model of torch. Out: plain facts, and context managers around a call. Knows
+neither FlagEmbedding nor sentence-transformers, nor what the vectors are for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from os import PathLike
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, MissingExtraError
 
-_EXPANSION = 16
-"""Bytes of a normal form for each byte of a character but the first; all of Unicode keeps to it."""
-
-_NO_LIMIT = 10**9
-"""Tokenizers without a length say 10^30, static models infinity; nothing that reads has so many positions."""
+T = TypeVar("T")
 
 
-class ForwardError(Exception):
-    """Carries what a model raised past a caller that would take it for a lack of memory."""
+def loaded(
+    model: object,
+    package: str,
+    extra: str,
+    purpose: str,
+    make: Callable[[Any, str], Any],
+    *,
+    batch_size: int,
+    **options: object,
+) -> Any:
+    """A model by its name or folder, loaded without a bar; or the object given, as it is.
 
-    def __init__(self, cause: RuntimeError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+    Args:
+        model: Name, folder or object.
+        package: The library that loads it, by the name it is imported by.
+        extra: What installs that library.
+        purpose: What the model is for, for the error where the library is missing.
+        make: Makes the model, of the library and the name.
+        batch_size: Texts of one pass.
+        options: How to load it, each None where that was left open; none of them is for an object.
+
+    Raises:
+        InputError: A batch size that is not a whole number of 1 or more, or an option beside an object.
+        MissingExtraError: The library is not installed.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size!r}; give the texts of one pass as 1 or more.")
+    if isinstance(model, str | PathLike):
+        try:
+            library = import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package.replace("_", "-"), extra, purpose) from error
+        with _without_bars():
+            return make(library, str(model))
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"The {name} {value!r} was given beside an object, which has been loaded already; "
+                "give it where the object is made, or give the model's name or folder here."
+            )
+    return model
 
 
 def best_device() -> str:
@@ -42,80 +75,26 @@ def name_of(model: object) -> str:
     return PurePath(str(model)).name or str(model)
 
 
-def read_limit(model: Any, tokenizer: Any, *, wanted: int | None) -> int | None:
-    """The most tokens of a text that an encoder reads, special ones included; None for no limit.
+def has_members(value: object, *names: str) -> bool:
+    """Whether an object, not a class, has all of these; so libraries are told apart without an import."""
+    return not isinstance(value, type) and all(hasattr(value, name) for name in names)
 
-    Args:
-        model: A module of torch. Its learned positions count, less those that RoBERTa keeps for padding;
-            without any, what its configuration says; and its ``max_seq_length``, if it has one.
-        tokenizer: Its tokenizer, whose own limit counts too, if it has one.
-        wanted: A lower limit that was asked for, or None.
 
-    Raises:
-        InputError: ``wanted`` is below 1, no whole number, or more than the model reads.
+def longest_first(texts: Sequence[str], batch_size: int, ask: Callable[[list[str]], Iterable[T]]) -> list[T]:
+    """What ``ask`` gives for each text, in the order of the texts.
+
+    Texts of about one length share a batch, so that little of it is padding.
     """
-    own = (getattr(model, "max_seq_length", None), getattr(tokenizer, "model_max_length", None))
-    limits = [_positions(model), *own]
-    known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT]
-    most = min(known, default=None)
-    if wanted is None:
-        return most
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise InputError(f"max_tokens is {wanted!r}; expected a whole number of 1 or more, or None for all.")
-    if most is not None and wanted > most:
-        raise InputError(
-            f"max_tokens is {wanted}, but the model reads {most} tokens at most: give that or less, or None."
-        )
-    return wanted
-
-
-def _positions(model: Any) -> int | None:
-    for module in model.modules():
-        table = getattr(module, "position_embeddings", None)
-        count = getattr(table, "num_embeddings", None)
-        if isinstance(count, int):
-            padding = getattr(module, "padding_idx", None)  # RoBERTa counts positions from behind it
-            return count - (padding + 1 if isinstance(padding, int) else 0)
-    said = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    return said if isinstance(said, int) else None
-
-
-def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """The tokens of each text with the special tokens that the encoder adds, nothing cut off.
-
-    Args:
-        tokenizer: One of transformers, or a bare ``tokenizers.Tokenizer`` as static models have.
-        texts: At least one.
-    """
-    if callable(tokenizer):
-        asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        found = tokenizer(list(texts), truncation=False, padding=False, **asked)["input_ids"]
-        return [len(ids) for ids in found]
-    return [len(found.ids) for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-
-def most_tokens(text: str) -> int:
-    """More tokens than any tokenizer makes of a text, special ones aside; found without one.
-
-    A token stands for a byte or more of the text in a normal form; and where beginnings of words are marked,
-    a mark may be a token. ASCII is its own normal form. Of other characters the normal forms, in lower case,
-    have at most 16 bytes for each byte but the first ("\ufdfa" has 3 and becomes 33).
-    """
-    return 2 * (len(text) + _EXPANSION * (len(text.encode()) - len(text))) + 2
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Refuse a batch size that is not a whole number of 1 or more.
-
-    Raises:
-        InputError: It is not.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; give the texts of one pass as 1 or more.")
+    order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+    found: dict[int, T] = {}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        found |= zip(places, ask([texts[place] for place in places]), strict=True)
+    return [found[place] for place in range(len(texts))]
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
+def _without_bars() -> Iterator[None]:
     """Hold back the bars that transformers shows while it loads weights, and let them be as they were."""
     from transformers.utils import logging
 
@@ -128,6 +107,14 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+class _ForwardError(Exception):
+    """Carries what a model raised past a caller that would take it for a lack of memory."""
+
+    def __init__(self, cause: RuntimeError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 @contextmanager
 def guarded(module: Any) -> Iterator[None]:
     """Let a module say what went wrong, and not compute twice in a row what it has just computed.
@@ -135,7 +122,7 @@ def guarded(module: Any) -> Iterator[None]:
     FlagEmbedding tries the first batch to find a batch size that fits: it takes every RuntimeError for a lack
     of memory, shrinks the batch to nothing and fails far from the cause; and where the trial succeeds, it
     throws the result away. Inside this context only a real lack of memory, with more than one text in the
-    batch, reaches it as a RuntimeError; everything else comes out as ``ForwardError``.
+    batch, reaches it as a RuntimeError; everything else is raised here as it was in the module.
     """
     import torch
 
@@ -155,15 +142,17 @@ def guarded(module: Any) -> Iterator[None]:
             if ids is None or len(ids) > 1:
                 raise
             error.add_note(f"A single text of {ids.shape[-1]} tokens does not fit: lower max_tokens.")
-            raise ForwardError(error) from error
+            raise _ForwardError(error) from error
         except RuntimeError as error:
-            raise ForwardError(error) from error
+            raise _ForwardError(error) from error
         last.append((inputs, outputs))
         return outputs
 
     module.forward = forward
     try:
         yield
+    except _ForwardError as error:
+        raise error.cause from None
     finally:
         if before is None:
             del module.forward
@@ -191,8 +180,3 @@ def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         elif value is not other[name] and value != other[name]:
             return False
     return True
-
-
-def has_members(value: object, *names: str) -> bool:
-    """Whether an object, not a class, has all of these; so libraries are told apart without an import."""
-    return not isinstance(value, type) and all(hasattr(value, name) for name in names)

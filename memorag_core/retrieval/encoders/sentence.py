@@ -18,23 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from memorag_core.errors import InputError, MissingExtraError
+from memorag_core.errors import InputError
 from memorag_core.retrieval.encoders.inference import (
     best_device,
-    check_batch_size,
     has_members,
+    loaded,
     name_of,
-    read_limit,
-    without_bars,
 )
-from memorag_core.retrieval.encoders.lengths import PassageLengths
+from memorag_core.retrieval.encoders.lengths import PassageLengths, read_limit
 from memorag_core.system.locking import Lock
 
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 """The names under which models keep what stands before passages, in the order in which they are looked up."""
 
 
-class SentenceEmbedder:
+class SentenceEmbedder(PassageLengths):
     """An encoder of sentence-transformers; made by ``sentence_transformer``. Threads may share it.
 
     Attributes:
@@ -42,7 +40,6 @@ class SentenceEmbedder:
         fingerprint: What says which encoder this is, for JSON.
     """
 
-    max_tokens: int | None
     fingerprint: Mapping[str, Any]
 
     def __init__(
@@ -54,16 +51,12 @@ class SentenceEmbedder:
         batch_size: int,
         max_tokens: int | None,
     ) -> None:
-        check_batch_size(batch_size)
+        limit = read_limit(model, model.tokenizer, wanted=max_tokens)
+        super().__init__(model.tokenizer, limit, dressed=self._dressed, lock=Lock())
         self._model = model
         self._batch_size = batch_size
         self._query_prompt = query_prompt
         self._passage_prompt = passage_prompt
-        self._lock = Lock()
-        self.max_tokens = read_limit(model, model.tokenizer, wanted=max_tokens)
-        self._lengths = PassageLengths(
-            model.tokenizer, self.max_tokens, dressed=self._dressed, lock=self._lock
-        )
         self.fingerprint = {
             "encoder": "sentence-transformers",
             "model": _name(model),
@@ -80,14 +73,6 @@ class SentenceEmbedder:
         """The vector of a query."""
         (row,) = self._encode(self._model.encode_query, [text], self._query_prompt)
         return row
-
-    def count_tokens(self, text: str) -> int:
-        """The tokens that a passage has for this encoder, special ones and its prompt included."""
-        return self._lengths.count_tokens(text)
-
-    def too_long(self, texts: Sequence[str]) -> dict[int, int]:
-        """The places of the passages that are not read whole, and the tokens of each."""
-        return self._lengths.too_long(texts)
 
     def _dressed(self, text: str) -> str:
         if self._passage_prompt is not None:
@@ -123,7 +108,6 @@ class CrossScorer:
     fingerprint: Mapping[str, Any]
 
     def __init__(self, model: Any, *, batch_size: int, max_tokens: int | None) -> None:
-        check_batch_size(batch_size)
         labels = getattr(model, "num_labels", 1)
         if labels != 1:
             raise InputError(
@@ -183,14 +167,15 @@ def sentence_transformer(
         InputError: No such object, a device beside an object, or a number that cannot be.
         MissingExtraError: sentence-transformers is not installed.
     """
-    loaded = _loaded(model, "SentenceTransformer", "Encoding with sentence-transformers", device, batch_size)
-    if not is_sentence_transformer(loaded):
+    purpose = "Encoding with sentence-transformers"
+    found = _loaded(model, "SentenceTransformer", purpose, device, batch_size)
+    if not is_sentence_transformer(found):
         raise InputError(
             f"The model is a {type(model).__name__}; expected a name, a folder or a SentenceTransformer. "
             "as_embedder takes other kinds."
         )
     return SentenceEmbedder(
-        loaded,
+        found,
         query_prompt=query_prompt,
         passage_prompt=passage_prompt,
         batch_size=batch_size,
@@ -218,13 +203,13 @@ def cross_encoder(
             number that cannot be.
         MissingExtraError: sentence-transformers is not installed.
     """
-    loaded = _loaded(model, "CrossEncoder", "Re-ranking with a cross-encoder", device, batch_size)
-    if not is_cross_encoder(loaded):
+    found = _loaded(model, "CrossEncoder", "Re-ranking with a cross-encoder", device, batch_size)
+    if not is_cross_encoder(found):
         raise InputError(
             f"The model is a {type(model).__name__}; expected a name, a folder or a CrossEncoder. "
             "as_reranker takes other kinds."
         )
-    return CrossScorer(loaded, batch_size=batch_size, max_tokens=max_tokens)
+    return CrossScorer(found, batch_size=batch_size, max_tokens=max_tokens)
 
 
 def is_sentence_transformer(value: object) -> bool:
@@ -238,20 +223,11 @@ def is_cross_encoder(value: object) -> bool:
 
 
 def _loaded(model: object, kind: str, purpose: str, device: str | None, batch_size: int) -> Any:
-    check_batch_size(batch_size)
-    if isinstance(model, str | PathLike):
-        try:
-            import sentence_transformers
-        except ImportError as error:
-            raise MissingExtraError("sentence-transformers", "sentence-transformers", purpose) from error
-        with without_bars():
-            return getattr(sentence_transformers, kind)(str(model), device=device or best_device())
-    if device is not None:
-        raise InputError(
-            f"The device {device!r} was given beside an object, which has been loaded already; "
-            "give it where the object is made, or give the model's name or folder here."
-        )
-    return model
+    def make(library: Any, name: str) -> Any:
+        return getattr(library, kind)(name, device=device or best_device())
+
+    package, extra = "sentence_transformers", "sentence-transformers"
+    return loaded(model, package, extra, purpose, make, batch_size=batch_size, device=device)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from memorag_core.retrieval.fusion import RankedList
 from memorag_core.retrieval.queries import Query, plans_of
 from memorag_core.retrieval.ranking import choose, search_depth
 from memorag_core.settings import RetrievalSettings, check_whole
-from memorag_core.types import Chunk, Clue, Evidence, Findings, FoundPassage, SearchFailure
+from memorag_core.types import Chunk, Clue, Findings, FoundPassage, SearchFailure
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,6 @@ class FanOut:
 
         Args:
             requests: Pairs of a question and its clues. Clues of blank text or of weight 0 are as if absent.
-                Without any, only ``k`` and the settings are looked at.
             k: Passages for each question; None takes ``settings.k``.
             settings: As for ``EvidenceIndex``. A search is asked for ``fan_out`` passages, or more where
                 ``k`` or a re-ranker needs them. What an index of our own weighs (``bm25_weight``,
@@ -149,6 +148,27 @@ class FanOut:
         # A re-ranker computes for as long as it takes.
         return await asyncio.to_thread(self._findings, asked, outcomes, reranker, count_tokens)
 
+    def check_k(self, k: int, settings: RetrievalSettings = _DEFAULTS) -> None:
+        """Refuse a number of passages, or settings, that no retriever of the user's own can follow.
+
+        Raises:
+            InputError: ``k`` below 1, or settings that take the whole corpus or an index of our own.
+        """
+        check_whole("k", k, least=1, remedy="Give how many passages to return (4).")
+        wanted = {
+            "neighbours": (0, "the retriever does not say what stands beside a passage"),
+            "order": ("rank", "the retriever does not say where in its corpus a passage stands"),
+            "lexical_weight": (0, "token weights are of an index of our own"),
+            "graph_weight": (0, "a graph is of an index of our own"),
+        }
+        for name, (plain, why) in wanted.items():
+            found = getattr(settings, name)
+            if found != plain:
+                raise InputError(
+                    f"RetrievalSettings.{name} is {found!r}, which a retriever of your own cannot give: "
+                    f"{why}. Give {name}={plain!r}."
+                )
+
     def _asked(
         self,
         requests: Sequence[tuple[str, Sequence[Clue]]],
@@ -157,8 +177,7 @@ class FanOut:
         reranker: Reranker | None,
     ) -> _Asked:
         began = monotonic()
-        check_whole("k", k, least=1, remedy="Give how many passages to return (4).")
-        _check_settings(settings)
+        self.check_k(k, settings)
         plans = plans_of(requests, settings)
         texts = list(dict.fromkeys(query.text for plan in plans for query in plan))
         questions = [question for question, _ in requests]
@@ -175,21 +194,17 @@ class FanOut:
         self._warn(searched)
         for question, plan in zip(asked.questions, asked.plans, strict=True):
             self._check_any_answered(question, plan, outcomes)
-        found: list[tuple[Evidence, ...]] = []
-        for question, plan in zip(asked.questions, asked.plans, strict=True):
-            lists, chunks = self._lists(plan, outcomes, asked.depth)
-            evidence: tuple[Evidence, ...] = ()
-            if chunks:
-                evidence = choose(
-                    question,
-                    lists,
-                    chunks,
-                    k=min(asked.k, len(chunks)),
-                    settings=asked.settings,
-                    reranker=reranker,
-                    count_tokens=count_tokens,
-                )
-            found.append(evidence)
+        found = [
+            choose(
+                question,
+                *self._lists(plan, outcomes, asked.depth),
+                k=asked.k,
+                settings=asked.settings,
+                reranker=reranker,
+                count_tokens=count_tokens,
+            )
+            for question, plan in zip(asked.questions, asked.plans, strict=True)
+        ]
         seconds = monotonic() - asked.began
         return tuple(
             Findings(question, evidence, _failures(plan, outcomes), seconds)
@@ -218,11 +233,7 @@ class FanOut:
                 if ordinal == len(chunks):
                     chunks.append(_chunk(passage))
                 ranking.setdefault(ordinal, None if passage.score is None else float(passage.score))
-            lists.append(
-                RankedList(
-                    self.name + query.suffix, query.query, query.kind, query.weight, tuple(ranking.items())
-                )
-            )
+            lists.append(query.ranked(self.name, ranking.items()))
         return lists, chunks
 
     def _warn(self, searched: Sequence[Outcome]) -> None:
@@ -266,23 +277,6 @@ class _Asked:
     depth: int
     settings: RetrievalSettings
     began: float
-
-
-def _check_settings(settings: RetrievalSettings) -> None:
-    """Refuse what takes the whole corpus or an index of our own."""
-    wanted = {
-        "neighbours": (0, "the retriever does not say what stands beside a passage"),
-        "order": ("rank", "the retriever does not say where in its corpus a passage stands"),
-        "lexical_weight": (0, "token weights are of an index of our own"),
-        "graph_weight": (0, "a graph is of an index of our own"),
-    }
-    for name, (plain, why) in wanted.items():
-        found = getattr(settings, name)
-        if found != plain:
-            raise InputError(
-                f"RetrievalSettings.{name} is {found!r}, which a retriever of your own cannot give: {why}. "
-                f"Give {name}={plain!r}."
-            )
 
 
 def _chunk(passage: FoundPassage) -> Chunk:

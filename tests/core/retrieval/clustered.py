@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from memorag_core.protocols import FloatMatrix
+from memorag_core.retrieval.dense import DenseIndex
 
 
 def clustered(count: int, dimensions: int = 24, *, clusters: int = 20, seed: int = 0) -> FloatMatrix:
@@ -40,3 +43,13 @@ def exact(vectors: FloatMatrix, query: FloatMatrix, k: int) -> list[int]:
     """The nearest rows, all compared, the lowest first among equals."""
     cosines = (vectors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
     return [int(row) for row in np.lexsort((np.arange(len(vectors)), -cosines))[:k]]
+
+
+def with_added(index: DenseIndex, vectors: FloatMatrix) -> DenseIndex:
+    """The index with more chunks at the end."""
+    return index.changed(range(index.size + len(vectors)), vectors)
+
+
+def without(index: DenseIndex, ordinals: Collection[int]) -> DenseIndex:
+    """The index without some chunks; those behind them move up."""
+    return index.changed(np.delete(np.arange(index.size), list(ordinals)))

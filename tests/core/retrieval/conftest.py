@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any, cast
 
 from hypothesis import strategies as st
 
+from memorag_core.protocols import Embedder, LearnedSparseEncoder
+from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.encoders.encode import encode_chunks
+from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
 from memorag_core.retrieval.tokenization import lexical_tokens
 from memorag_core.types import Chunk
 
@@ -56,6 +61,22 @@ def chunks_of(texts: Sequence[str]) -> tuple[Chunk, ...]:
         chunks.append(Chunk(f"0:{start}-{start + len(text)}", text, "0", start, start + len(text)))
         start += len(text)
     return tuple(chunks)
+
+
+def dense_of(chunks: Sequence[Chunk], embedder: object, *, batch_size: int = 64, **given: Any) -> DenseIndex:
+    """The dense index of chunks that are encoded now."""
+    vectors = encode_chunks(chunks, embedder, batch_size=batch_size, progress=False).vectors
+    return DenseIndex.from_vectors(vectors, cast(Embedder, embedder), **given)
+
+
+def weighed(
+    chunks: Sequence[Chunk], encoder: LearnedSparseEncoder, *, batch_size: int = 64
+) -> LearnedSparseIndex:
+    """The learned sparse index of chunks that are encoded now."""
+    encoded = encode_chunks(
+        chunks, encoder, vectors=False, weights=True, batch_size=batch_size, progress=False
+    )
+    return LearnedSparseIndex.from_weights(encoded.weights, encoder)
 
 
 _WORDS = (

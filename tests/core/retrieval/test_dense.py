@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.protocols import Embedder
-from memorag_core.retrieval.dense import DenseBackend, DenseIndex
-from tests.core.retrieval.conftest import FixedVectors, HashedWords, chunks_of, corpora, sentences
+from memorag_core.retrieval import EvidenceIndex
+from memorag_core.retrieval.dense import DenseIndex
+from memorag_core.retrieval.vector_settings import DenseBackend
+from tests.core.retrieval.conftest import FixedVectors, HashedWords, chunks_of, corpora, dense_of, sentences
 
 BACKENDS: tuple[DenseBackend, ...] = ("faiss", "numpy")
 both_backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -24,7 +26,7 @@ def test_search_finds_the_k_nearest_best_first_and_ties_by_ordinal(
     backend: DenseBackend, texts: list[str], queries: list[str], k: int
 ) -> None:
     embedder = HashedWords()
-    index = DenseIndex.build(chunks_of(texts), embedder, backend=backend)
+    index = dense_of(chunks_of(texts), embedder, backend=backend)
     for query, found in zip(queries, index.search(queries, k), strict=True):
         vector = np.array(embedder.embed_query(query))
         if not vector.any():
@@ -68,7 +70,7 @@ def test_many_queries_at_once_give_the_bits_that_each_gives_alone(backend: Dense
 def test_vectors_given_back_make_the_same_index_without_encoding(backend: DenseBackend) -> None:
     texts = [f"lantern {number} mends harbour {number % 5}" for number in range(40)]
     embedder = HashedWords(48)
-    built = DenseIndex.build(chunks_of(texts), embedder, backend=backend)
+    built = dense_of(chunks_of(texts), embedder, backend=backend)
     encoded = len(embedder.calls)
     again = DenseIndex.from_vectors(built.vectors, embedder, backend=backend)
     assert len(embedder.calls) == encoded
@@ -81,10 +83,10 @@ def test_vectors_given_back_make_the_same_index_without_encoding(backend: DenseB
 def test_no_call_of_the_embedder_holds_more_texts_than_the_batch_size(count: int, batch_size: int) -> None:
     texts = [f"lantern {number}" for number in range(count)]
     embedder, whole = HashedWords(), HashedWords()
-    batched = DenseIndex.build(chunks_of(texts), embedder, batch_size=batch_size)
+    batched = dense_of(chunks_of(texts), embedder, batch_size=batch_size)
     assert max(embedder.calls) <= batch_size
     assert sum(embedder.calls) == count
-    assert np.array_equal(batched.vectors, DenseIndex.build(chunks_of(texts), whole, batch_size=99).vectors)
+    assert np.array_equal(batched.vectors, dense_of(chunks_of(texts), whole, batch_size=99).vectors)
 
 
 def test_vectors_are_unit_rows_of_float32_that_cannot_be_written_and_are_no_view_of_what_was_given() -> None:
@@ -99,13 +101,13 @@ def test_vectors_are_unit_rows_of_float32_that_cannot_be_written_and_are_no_view
 
 def test_a_query_given_twice_is_encoded_once() -> None:
     embedder = HashedWords()
-    found = DenseIndex.build(chunks_of(["a lantern"]), embedder).search(["lantern"] * 3, 1)
+    found = dense_of(chunks_of(["a lantern"]), embedder).search(["lantern"] * 3, 1)
     assert found[0] == found[1] == found[2]
     assert embedder.queries == 1
 
 
 def test_no_queries_give_no_rankings() -> None:
-    assert DenseIndex.build(chunks_of(["a lantern"]), HashedWords()).search([], 1) == []
+    assert dense_of(chunks_of(["a lantern"]), HashedWords()).search([], 1) == []
 
 
 def test_a_missing_faiss_that_was_asked_for_names_the_extra_and_numpy_does_without(
@@ -114,10 +116,10 @@ def test_a_missing_faiss_that_was_asked_for_names_the_extra_and_numpy_does_witho
     monkeypatch.setitem(sys.modules, "faiss", None)
     embedder = HashedWords()
     with pytest.raises(MissingExtraError, match=r"'faiss-cpu'.*pip install 'memorag-adapters\[cpu\]'"):
-        DenseIndex.build(chunks_of(["a lantern"]), embedder, backend="faiss")
+        EvidenceIndex.build(chunks_of(["a lantern"]), embedder, backend="faiss")
     assert embedder.calls == []  # said before the work of encoding
     for backend in ("auto", "numpy"):
-        index = DenseIndex.build(chunks_of(["a clock", "a lantern"]), embedder, backend=backend)
+        index = dense_of(chunks_of(["a clock", "a lantern"]), embedder, backend=backend)
         assert index.search(["lantern"], 1)[0][0][0] == 1
 
 
@@ -125,9 +127,9 @@ def test_a_missing_faiss_that_was_asked_for_names_the_extra_and_numpy_does_witho
 def test_vectors_that_are_not_finite_are_refused_and_the_row_is_named(bad: float) -> None:
     embedder = FixedVectors({"good": [1.0, 0.0], "bad": [bad, 1.0]})
     with pytest.raises(InputError, match=r"NaN.*row 1"):
-        DenseIndex.build(chunks_of(["good", "bad"]), embedder)
+        dense_of(chunks_of(["good", "bad"]), embedder)
     with pytest.raises(InputError, match=r"the query 'bad'.*NaN"):
-        DenseIndex.build(chunks_of(["good"]), embedder).search(["bad"], 1)
+        dense_of(chunks_of(["good"]), embedder).search(["bad"], 1)
 
 
 def test_a_query_vector_of_another_size_is_refused_with_both_sizes() -> None:
@@ -139,9 +141,9 @@ def test_a_query_vector_of_another_size_is_refused_with_both_sizes() -> None:
 def test_vectors_that_change_their_size_between_batches_are_refused_with_both_sizes() -> None:
     embedder = FixedVectors({"a": [1.0, 0.0], "b": [1.0, 0.0, 0.0]})
     with pytest.raises(InputError, match=r"vectors of 3 numbers.*but of 2 before"):
-        DenseIndex.build(chunks_of(["a", "b"]), embedder, batch_size=1)
+        dense_of(chunks_of(["a", "b"]), embedder, batch_size=1)
     with pytest.raises(InputError, match="no matrix of numbers"):
-        DenseIndex.build(chunks_of(["a", "b"]), embedder, batch_size=2)
+        dense_of(chunks_of(["a", "b"]), embedder, batch_size=2)
 
 
 class TooFew(HashedWords):
@@ -151,7 +153,7 @@ class TooFew(HashedWords):
 
 def test_an_embedder_that_loses_a_text_is_refused() -> None:
     with pytest.raises(InputError, match=r"shape \(1, 32\); expected 2 rows"):
-        DenseIndex.build(chunks_of(["a", "b"]), TooFew())
+        dense_of(chunks_of(["a", "b"]), TooFew())
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 0), (0, 2)])
@@ -163,15 +165,15 @@ def test_vectors_that_are_no_matrix_are_refused(shape: tuple[int, ...]) -> None:
 def test_wrong_arguments_are_clear_errors() -> None:
     chunks = chunks_of(["a lantern"])
     with pytest.raises(InputError, match="no chunks to encode"):
-        DenseIndex.build((), HashedWords())
+        dense_of((), HashedWords())
     with pytest.raises(InputError, match="batch_size is 0"):
-        DenseIndex.build(chunks, HashedWords(), batch_size=0)
+        dense_of(chunks, HashedWords(), batch_size=0)
     with pytest.raises(InputError, match="embed_documents and embed_query"):
-        DenseIndex.build(chunks, cast(Embedder, object()))
+        dense_of(chunks, cast(Embedder, object()))
     with pytest.raises(InputError, match="'scann'"):
-        DenseIndex.build(chunks, HashedWords(), backend=cast(DenseBackend, "scann"))
+        dense_of(chunks, HashedWords(), backend=cast(DenseBackend, "scann"))
     with pytest.raises(InputError, match="k is 0"):
-        DenseIndex.build(chunks, HashedWords()).search(["lantern"], 0)
+        dense_of(chunks, HashedWords()).search(["lantern"], 0)
 
 
 def test_importing_the_module_leaves_faiss_unloaded() -> None:

@@ -11,6 +11,7 @@ from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.expansion import expansions
 from memorag_core.retrieval.fusion import RankedList, fuse
 from memorag_core.retrieval.graph import EntityGraph
+from memorag_core.settings import RetrievalSettings
 from memorag_core.types import Chunk
 from tests.core.retrieval.conftest import chunks_of, corpora, sentences
 
@@ -35,7 +36,7 @@ def ranked(query: str, index: BM25Index, weight: float = 1.0) -> RankedList:
 def test_a_chunk_that_shares_no_word_with_the_question_is_found_over_a_shared_name() -> None:
     chunks = apart(HOPS)
     lists = [ranked("Hello Love", BM25Index.build(chunks))]
-    (more,) = expansions(EntityGraph.build(chunks), [lists])
+    (more,) = expansions(EntityGraph.build(chunks), [lists], RetrievalSettings(graph_weight=1), depth=50)
     assert more is not None
     assert (more.retriever, more.query, more.kind) == ("graph", "Hello Love", "question")
     assert [one.ordinal for one in fuse([*lists, more], 3, size=5)] == [1, 2, 4]
@@ -46,7 +47,7 @@ def test_the_weight_is_that_of_all_lists_of_the_question_together() -> None:
     graph, one = EntityGraph.build(chunks), ranked(QUESTION, BM25Index.build(chunks))
     clue = replace(one, kind="span", weight=0.25)
     plans = [[one], [one, one, clue], [replace(one, weight=0.0), clue]]
-    found = expansions(graph, plans, weight=0.5)
+    found = expansions(graph, plans, RetrievalSettings(graph_weight=0.5), depth=50)
     assert [more.weight for more in found if more is not None] == [0.5, 1.0, 0.125]
 
 
@@ -57,8 +58,9 @@ def test_many_questions_at_once_get_what_each_gets_alone(
     chunks = chunks_of(texts)
     graph, index = EntityGraph.build(chunks), BM25Index.build(chunks)
     plans = [[ranked(question, index)] for question in questions]
-    together = expansions(graph, plans, anchors=anchors)
-    assert together == [expansions(graph, [lists], anchors=anchors)[0] for lists in plans]
+    settings = RetrievalSettings(graph_weight=1, graph_anchors=anchors)
+    together = expansions(graph, plans, settings, depth=50)
+    assert together == [expansions(graph, [lists], settings, depth=50)[0] for lists in plans]
     for (one,), more in zip(plans, together, strict=True):
         assert (more is None) == (not one.found)
 
@@ -67,19 +69,10 @@ def test_lists_that_found_nothing_or_weigh_nothing_are_not_expanded() -> None:
     graph = EntityGraph.build(apart(HOPS))
     nothing = RankedList("bm25", "?", "question", 1.0, ())
     silent = RankedList("bm25", "?", "question", 0.0, ((1, 2.0),))
-    assert expansions(graph, [[nothing], [silent], []]) == [None, None, None]
+    settings = RetrievalSettings(graph_weight=1)
+    assert expansions(graph, [[nothing], [silent], []], settings, depth=50) == [None, None, None]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"anchors": 0}, "anchors is 0; expected 1 or more"),
-        ({"weight": -1.0}, "expansion is -1.0"),
-        ({"weight": float("inf")}, "expansion is inf"),
-        ({"depth": 0}, "k is 0"),
-        ({"damping": 1.0}, "expected 0 to below 1"),
-    ],
-)
-def test_numbers_out_of_range_are_refused(wrong: dict[str, float], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        expansions(EntityGraph.build(apart(HOPS)), [], **wrong)  # type: ignore[arg-type]
+def test_a_list_without_any_depth_is_refused() -> None:
+    with pytest.raises(InputError, match="k is 0"):
+        expansions(EntityGraph.build(apart(HOPS)), [], RetrievalSettings(), depth=0)

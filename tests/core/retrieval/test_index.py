@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import memorag_core
 from memorag_core.errors import InputError
 from memorag_core.retrieval import EvidenceIndex, find_entities
 from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.learned_sparse import LexicalIndex
-from memorag_core.retrieval.result_shape import NEIGHBOUR
+from memorag_core.retrieval.ranking import NEIGHBOUR
 from memorag_core.retrieval.tokenization import sudachi_is_installed
 from memorag_core.settings import Expansion, FusionMethod, RetrievalSettings
 from memorag_core.types import CLUE_KINDS, Clue, Evidence, Hit
-from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences
+from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences, weighed
 from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
 
 EXPANSIONS: tuple[Expansion, ...] = ("separate", "append", "both")
@@ -123,7 +123,7 @@ def test_chunks_in_another_order_score_the_same_where_no_scores_tie(
     order = data.draw(st.permutations(range(len(texts))))
     here = EvidenceIndex.build(chunks_of(texts))
     there = EvidenceIndex.build(chunks_of([texts[place] for place in order]))
-    scores = here.sparse.search([question, *clue_texts], len(texts))
+    scores = here.bm25.search([question, *clue_texts], len(texts))
     if any(len({score for _, score in ranking}) < len(ranking) for ranking in scores):
         return  # equal scores are ranked by place, which is what was changed
     by_text = [
@@ -176,7 +176,7 @@ def test_a_clue_after_its_question_is_asked_as_one_query_and_named_by_its_own_te
     joined = [hit for hit in best.hits if hit.kind == "span"]
     assert {hit.retriever for hit in joined} == {"bm25+question", "dense+question"}
     assert {hit.query for hit in joined} == {clue.text}
-    ranking = index.sparse.search([f"{question}\n{clue.text}"], 5)[0]
+    ranking = index.bm25.search([f"{question}\n{clue.text}"], 5)[0]
     assert [hit.score for hit in joined if hit.retriever == "bm25+question"] == [ranking[0][1]]
 
 
@@ -224,7 +224,7 @@ def test_a_question_that_weighs_nothing_still_orders_what_is_filled_in() -> None
     settings = RetrievalSettings(question_weight=0)
     clues = [Clue("Letters arrive", "span")]
     found = index.retrieve("Does a lantern hang at the harbour of Orrin?", clues, k=5, settings=settings)
-    (ranking,) = index.sparse.search(["Does a lantern hang at the harbour of Orrin?"], 5)
+    (ranking,) = index.bm25.search(["Does a lantern hang at the harbour of Orrin?"], 5)
     assert ordinals(index, found)[:1] == [4]
     assert ordinals(index, found)[1 : 1 + len(ranking)] == [ordinal for ordinal, _ in ranking]
     assert all(piece.score == 0 and piece.hits == () for piece in found[1:])
@@ -290,6 +290,8 @@ def test_k_that_cannot_be_says_how_many_chunks_there_are(k: object) -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
     with pytest.raises(InputError, match=rf"k is {k!r}, but the corpus has 5 chunks"):
         index.retrieve("lantern", k=cast(int, k))
+    with pytest.raises(InputError, match=rf"k is {k!r}, but the corpus has 5 chunks"):
+        index.check_k(cast(int, k))  # without any question
 
 
 def test_the_default_k_is_held_to_the_number_of_chunks_too() -> None:
@@ -312,7 +314,7 @@ def test_wrong_arguments_are_clear_errors() -> None:
     with pytest.raises(InputError, match="dense index is of 4 chunks, but 5 chunks"):
         EvidenceIndex.build(chunks, HashedWords(4), vectors=np.eye(4, dtype=np.float32))
     with pytest.raises(InputError, match="bm25 index is of 5 chunks, but 4 chunks"):
-        EvidenceIndex(chunks[:4], index.sparse)
+        EvidenceIndex(chunks[:4], index.bm25)
     with pytest.raises(InputError, match="no chunks"):
         EvidenceIndex.build(())
 
@@ -322,6 +324,21 @@ def test_no_requests_give_no_evidence_and_still_have_their_k_checked() -> None:
     assert index.retrieve_batch([]) == ()
     with pytest.raises(InputError, match="k is 6, but the corpus has 5 chunks"):
         index.retrieve_batch([], k=6)
+    index.check_k(5)
+
+
+def test_old_names_of_the_parts_still_give_them_and_warn() -> None:
+    with pytest.warns(DeprecationWarning, match=r"build\(lexical=\.\.\.\) is deprecated; use learned_sparse"):
+        index = EvidenceIndex.build(chunks_of(TOWN), BothAtOnce(), lexical=True)
+    with pytest.warns(DeprecationWarning, match=r"sparse is deprecated; use EvidenceIndex\.bm25"):
+        assert index.sparse is index.bm25
+    with pytest.warns(DeprecationWarning, match=r"use EvidenceIndex\.learned_sparse"):
+        assert index.lexical is index.learned_sparse is not None
+
+
+def test_the_old_name_of_the_encoder_still_gives_it_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"LexicalEncoder is deprecated; use .*LearnedSparseEncoder"):
+        assert memorag_core.LexicalEncoder is memorag_core.LearnedSparseEncoder
 
 
 def test_parts_built_apart_make_an_index() -> None:
@@ -391,7 +408,7 @@ def test_token_weights_rank_beside_the_others_and_take_one_pass_where_they_can(
     kind: type[WeighedWords],
 ) -> None:
     embedder = kind()
-    index = EvidenceIndex.build(chunks_of(TOWN), embedder, lexical=True, batch_size=4)
+    index = EvidenceIndex.build(chunks_of(TOWN), embedder, learned_sparse=True, batch_size=4)
     settings = RetrievalSettings(lexical_weight=0.5, rrf_constant=0)
     best = index.retrieve("lantern gate", k=1, settings=settings)[0]
     assert [(hit.retriever, hit.rank) for hit in best.hits] == [("bm25", 1), ("dense", 1), ("lexical", 1)]
@@ -406,7 +423,7 @@ def test_with_both_kinds_of_encoder_the_index_is_the_same() -> None:
     settings = RetrievalSettings(lexical_weight=1)
     clues = [Clue("harbour of Orrin", "span")]
     one, other = (
-        EvidenceIndex.build(chunks_of(TOWN), embedder, lexical=True)
+        EvidenceIndex.build(chunks_of(TOWN), embedder, learned_sparse=True)
         for embedder in (WeighedWords(), BothAtOnce())
     )
     assert one.retrieve("lantern", clues, k=5, settings=settings) == other.retrieve(
@@ -420,10 +437,12 @@ def test_what_the_index_was_built_without_cannot_be_weighed() -> None:
         index.retrieve("lantern", settings=RetrievalSettings(lexical_weight=1))
     with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
         index.retrieve("lantern", settings=RetrievalSettings(graph_weight=0.5))
+    with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
+        index.check_k(1, RetrievalSettings(graph_weight=0.5))
     with pytest.raises(InputError, match="a HashedWords gives none"):
-        EvidenceIndex.build(chunks_of(TOWN), HashedWords(), lexical=True)
+        EvidenceIndex.build(chunks_of(TOWN), HashedWords(), learned_sparse=True)
     with pytest.raises(InputError, match="no embedder was given"):
-        EvidenceIndex.build(chunks_of(TOWN), lexical=True)
+        EvidenceIndex.build(chunks_of(TOWN), learned_sparse=True)
 
 
 # What each retriever weighs
@@ -491,7 +510,7 @@ SETTINGS = st.builds(
 def test_whatever_takes_part_many_requests_give_what_each_gives_alone_every_time(
     requests: list[tuple[str, list[Clue]]], texts: list[str], settings: RetrievalSettings, reranked: bool
 ) -> None:
-    index = EvidenceIndex.build(chunks_of(texts), BothAtOnce(), lexical=True, entities=find_entities)
+    index = EvidenceIndex.build(chunks_of(texts), BothAtOnce(), learned_sparse=True, entities=find_entities)
     reranker = shortest if reranked else None
     together = index.retrieve_batch(requests, k=1, settings=settings, reranker=reranker)
     assert together == tuple(
@@ -513,7 +532,7 @@ def test_whatever_takes_part_exactly_k_different_chunks_were_chosen(
     k = data.draw(st.integers(1, len(texts)))
     settings = replace(settings, question_weight=question_weight)
     chunks = chunks_of([f"{text} {n}" for n, text in enumerate(texts)])
-    index = EvidenceIndex.build(chunks, BothAtOnce(), lexical=True, entities=find_entities)
+    index = EvidenceIndex.build(chunks, BothAtOnce(), learned_sparse=True, entities=find_entities)
     reranker = shortest if reranked else None
     found = index.retrieve(question, clues, k=k, settings=settings, reranker=reranker)
     assert found == index.retrieve(question, clues, k=k, settings=settings, reranker=reranker)
@@ -534,7 +553,11 @@ def test_an_index_of_other_chunks_finds_what_one_that_is_built_of_them_finds(
 ) -> None:
     def build(texts: list[str]) -> EvidenceIndex:
         return EvidenceIndex.build(
-            chunks_of(texts), BothAtOnce(), lexical=lexical, entities=find_entities, tokenization="grams"
+            chunks_of(texts),
+            BothAtOnce(),
+            learned_sparse=lexical,
+            entities=find_entities,
+            tokenization="grams",
         )
 
     settings = RetrievalSettings(lexical_weight=float(lexical), graph_weight=1)
@@ -554,7 +577,7 @@ def test_a_change_encodes_and_reads_new_texts_only_and_leaves_the_index_before_a
         read.append(text)
         return find_entities(text)
 
-    before = EvidenceIndex.build(chunks_of(TOWN), embedder, lexical=True, entities=finder)
+    before = EvidenceIndex.build(chunks_of(TOWN), embedder, learned_sparse=True, entities=finder)
     found = before.retrieve("lantern", k=5)
     after = before.changed(chunks_of([TOWN[3], "A boat lies in the harbour.", TOWN[0]]))
     assert embedder.passes == [5, 1]
@@ -568,7 +591,7 @@ def test_a_change_encodes_and_reads_new_texts_only_and_leaves_the_index_before_a
 
 def test_token_weights_without_vectors_change_too() -> None:
     encoder, chunks = WeighedWords(), chunks_of(TOWN)
-    index = EvidenceIndex(chunks, BM25Index.build(chunks), lexical=LexicalIndex.build(chunks, encoder))
+    index = EvidenceIndex(chunks, BM25Index.build(chunks), learned_sparse=weighed(chunks, encoder))
     changed = index.changed(chunks_of(["A boat", *TOWN]))
     hits = changed.retrieve("boat", k=1, settings=RetrievalSettings(lexical_weight=1))[0].hits
     assert [hit.retriever for hit in hits] == ["bm25", "lexical"]
@@ -591,8 +614,8 @@ def test_any_embedder_will_do() -> None:
 def test_japanese_is_cut_into_words_for_chunks_queries_and_changes() -> None:
     texts = ["港は冬に凍る。", "時計を直した人がいる。"]
     index = EvidenceIndex.build(chunks_of(texts), tokenization="japanese")
-    assert index.changed(chunks_of(texts[::-1])).sparse.tokenization == "japanese"
-    assert "直す" in index.sparse.vocabulary
+    assert index.changed(chunks_of(texts[::-1])).bm25.tokenization == "japanese"
+    assert "直す" in index.bm25.vocabulary
     assert index.retrieve("誰が直すか", k=1)[0].chunk.text == texts[1]
 
 

@@ -44,7 +44,9 @@ def again(maker: IndexMaker, index: EvidenceIndex) -> EvidenceIndex:
 def test_what_was_kept_finds_what_was_made_before_and_after_a_change(
     before: list[str], after: list[str], question: str, vectors: VectorSettings
 ) -> None:
-    maker = IndexMaker(BothAtOnce(), lexical=True, entities=find_entities, vectors=vectors, progress=False)
+    maker = IndexMaker(
+        BothAtOnce(), learned_sparse=True, entities=find_entities, vectors=vectors, progress=False
+    )
     made = maker.index(chunks_of(before))
     for index in (made, maker.index(chunks_of(after), made)):
         kept = again(maker, index)
@@ -60,7 +62,7 @@ def test_what_was_kept_finds_what_was_made_before_and_after_a_change(
 
 def test_nothing_is_encoded_again_but_the_first_chunk() -> None:
     embedder = BothAtOnce()
-    maker = IndexMaker(embedder, lexical=True, entities=find_entities, vectors=HNSW)
+    maker = IndexMaker(embedder, learned_sparse=True, entities=find_entities, vectors=HNSW)
     index = maker.index(TOWN)
     assert set(maker.packed(index)) == {"dense", "lexical", "graph"}
     again(maker, index)
@@ -75,7 +77,7 @@ def test_of_flat_vectors_the_store_needs_no_more_than_the_vectors() -> None:
 
 def test_what_was_not_kept_is_made_and_what_is_not_wanted_is_left() -> None:
     plain = IndexMaker(BothAtOnce())
-    full = IndexMaker(BothAtOnce(), lexical=True, entities=find_entities)
+    full = IndexMaker(BothAtOnce(), learned_sparse=True, entities=find_entities)
     made = full.index(TOWN)
     grown = full.unpacked(TOWN, made.vectors, {})
     assert grown.retrieve("clocks", k=3, settings=ALL) == made.retrieve("clocks", k=3, settings=ALL)
@@ -85,7 +87,7 @@ def test_what_was_not_kept_is_made_and_what_is_not_wanted_is_left() -> None:
     assert isinstance(embedder, BothAtOnce)
     assert embedder.passes == [3, 3]  # both in one pass, when neither was there
     shrunk = plain.unpacked(TOWN, made.vectors, full.packed(made))
-    assert (shrunk.lexical, shrunk.graph) == (None, None)
+    assert (shrunk.learned_sparse, shrunk.graph) == (None, None)
 
 
 def test_another_kind_of_search_is_built_from_the_vectors() -> None:
@@ -97,9 +99,9 @@ def test_another_kind_of_search_is_built_from_the_vectors() -> None:
 
 
 def test_weights_of_another_encoder_are_refused() -> None:
-    maker = IndexMaker(WeighedWords(name="one"), lexical=True)
+    maker = IndexMaker(WeighedWords(name="one"), learned_sparse=True)
     made = maker.index(TOWN)
-    other = IndexMaker(WeighedWords(name="other"), lexical=True)
+    other = IndexMaker(WeighedWords(name="other"), learned_sparse=True)
     with pytest.raises(StoreError, match="lexical weights were made by"):
         other.unpacked(TOWN, made.vectors, maker.packed(made))
 
@@ -148,7 +150,7 @@ def test_a_graph_kept_by_another_rule_of_words_is_made_anew_or_spelled_anew() ->
 
 @pytest.mark.parametrize("part", ["dense", "lexical", "graph"])
 def test_a_part_that_is_damaged_is_refused(part: str) -> None:
-    maker = IndexMaker(BothAtOnce(), lexical=True, entities=find_entities, vectors=HNSW)
+    maker = IndexMaker(BothAtOnce(), learned_sparse=True, entities=find_entities, vectors=HNSW)
     index = maker.index(TOWN)
     kept: dict[str, Any] = dict(maker.packed(index))
     arrays, header = kept[part]
@@ -159,7 +161,7 @@ def test_a_part_that_is_damaged_is_refused(part: str) -> None:
 
 def test_a_choice_that_cannot_be_is_refused_before_anything_is_read() -> None:
     with pytest.raises(InputError, match="a HashedWords gives none"):
-        IndexMaker(HashedWords(), lexical=True)
+        IndexMaker(HashedWords(), learned_sparse=True)
     with pytest.raises(InputError, match="tokenization is 'words'"):
         IndexMaker(tokenization="words")  # type: ignore[arg-type]
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.errors import InputError, StoreError
-from memorag_core.protocols import LexicalEncoder, TokenWeights
-from memorag_core.retrieval.learned_sparse import LexicalIndex
-from tests.core.retrieval.conftest import chunks_of, corpora, sentences
+from memorag_core.protocols import LearnedSparseEncoder, TokenWeights
+from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
+from tests.core.retrieval.conftest import chunks_of, corpora, sentences, weighed
 
 
 class Letters:
@@ -49,7 +49,7 @@ def by_hand(texts: Sequence[str], query: str) -> dict[int, float]:
 def test_scores_are_sums_of_products_best_first_ties_by_ordinal_and_zero_is_no_hit(
     texts: list[str], query: str, k: int
 ) -> None:
-    index = LexicalIndex.build(chunks_of(texts), Letters(), progress=False)
+    index = weighed(chunks_of(texts), Letters())
     (everything,), (best,) = index.search([query], len(texts)), index.search([query], k)
     assert dict(everything) == pytest.approx(by_hand(texts, query))
     assert everything == sorted(everything, key=lambda pair: (-pair[1], pair[0]))
@@ -61,10 +61,10 @@ def test_an_index_that_was_saved_is_the_same_without_encoding(
     texts: list[str], queries: list[str], batch_size: int
 ) -> None:
     encoder = Letters()
-    index = LexicalIndex.build(chunks_of(texts), encoder, batch_size=batch_size, progress=False)
+    index = weighed(chunks_of(texts), encoder, batch_size=batch_size)
     assert max(encoder.calls) <= batch_size
     arrays, header = index.pack()
-    again = LexicalIndex.unpack(arrays, json.loads(json.dumps(header)), Letters())
+    again = LearnedSparseIndex.unpack(arrays, json.loads(json.dumps(header)), Letters())
     assert again.size == index.size == len(texts)
     assert again.search(queries, 4) == index.search(queries, 4)
     for name, array in again.pack()[0].items():
@@ -74,23 +74,23 @@ def test_an_index_that_was_saved_is_the_same_without_encoding(
 
 @given(st.lists(weights, min_size=1, max_size=8))
 def test_weights_that_are_nothing_leave_nothing_behind(given_weights: list[TokenWeights]) -> None:
-    index = LexicalIndex.from_weights(given_weights, Letters())
+    index = LearnedSparseIndex.from_weights(given_weights, Letters())
     assert len(index.weights) == sum(weight > 1e-50 for one in given_weights for weight in one.values())
-    assert LexicalIndex.unpack(*index.pack(), Letters()).size == len(given_weights)
+    assert LearnedSparseIndex.unpack(*index.pack(), Letters()).size == len(given_weights)
 
 
 def test_a_query_given_twice_is_encoded_once_and_its_rankings_are_no_one_list() -> None:
     encoder = Letters()
-    found = LexicalIndex.build(chunks_of(["abc"]), encoder, progress=False).search(["a", "a"], 1)
+    found = weighed(chunks_of(["abc"]), encoder).search(["a", "a"], 1)
     assert found[0] == found[1] == [(0, 0.0625)]
     assert found[0] is not found[1]
     assert encoder.queries == 1
 
 
 def test_another_encoder_is_refused_with_both() -> None:
-    arrays, header = LexicalIndex.build(chunks_of(["abc"]), Letters(), progress=False).pack()
+    arrays, header = weighed(chunks_of(["abc"]), Letters()).pack()
     with pytest.raises(StoreError, match=r"made by .*'letters'.*the encoder is .*'signs'"):
-        LexicalIndex.unpack(arrays, header, Letters("signs"))
+        LearnedSparseIndex.unpack(arrays, header, Letters("signs"))
 
 
 @pytest.mark.parametrize(
@@ -112,19 +112,19 @@ def test_another_encoder_is_refused_with_both() -> None:
     ],
 )
 def test_arrays_that_make_no_index_are_refused(name: str, value: Any) -> None:
-    arrays, header = LexicalIndex.build(chunks_of(["a", "ab"]), Letters(), progress=False).pack()
+    arrays, header = weighed(chunks_of(["a", "ab"]), Letters()).pack()
     assert arrays["ordinals"].tolist() == [0, 1, 1]
     with pytest.raises(StoreError, match="Index the chunks again"):
-        LexicalIndex.unpack({**arrays, name: value}, header, Letters())
+        LearnedSparseIndex.unpack({**arrays, name: value}, header, Letters())
 
 
 def test_missing_arrays_and_a_size_that_is_none_are_refused() -> None:
-    arrays, header = LexicalIndex.build(chunks_of(["a"]), Letters(), progress=False).pack()
+    arrays, header = weighed(chunks_of(["a"]), Letters()).pack()
     with pytest.raises(StoreError, match="expected tokens, starts, ordinals, weights"):
-        LexicalIndex.unpack({}, header, Letters())
+        LearnedSparseIndex.unpack({}, header, Letters())
     for size in (0, None, True):
         with pytest.raises(StoreError, match="Index the chunks again"):
-            LexicalIndex.unpack(arrays, {**header, "size": size}, Letters())
+            LearnedSparseIndex.unpack(arrays, {**header, "size": size}, Letters())
 
 
 class Short(Letters):
@@ -135,31 +135,31 @@ class Short(Letters):
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), 1e38])
 def test_weights_that_cannot_be_are_refused_and_named(bad: float) -> None:
     with pytest.raises(InputError, match="weight of chunk 1 is"):
-        LexicalIndex.from_weights([{1: 0.5}, {2: bad}], Letters())
+        LearnedSparseIndex.from_weights([{1: 0.5}, {2: bad}], Letters())
 
     class Bad(Letters):
         def lexical_query(self, text: str) -> TokenWeights:
             return {ord("a"): bad}
 
     with pytest.raises(InputError, match="weight of the query 'a' is"):
-        LexicalIndex.build(chunks_of(["a"]), Bad(), progress=False).search(["a"], 1)
+        weighed(chunks_of(["a"]), Bad()).search(["a"], 1)
 
 
 def test_wrong_arguments_are_clear_errors() -> None:
     chunks = chunks_of(["a", "b"])
     with pytest.raises(InputError, match="no chunks to encode"):
-        LexicalIndex.build((), Letters())
+        weighed((), Letters())
     with pytest.raises(InputError, match="no weights to index"):
-        LexicalIndex.from_weights((), Letters())
+        LearnedSparseIndex.from_weights((), Letters())
     with pytest.raises(InputError, match="batch_size is 0"):
-        LexicalIndex.build(chunks, Letters(), batch_size=0)
-    with pytest.raises(InputError, match="weights of 1 texts for 2"):
-        LexicalIndex.build(chunks, Short(), progress=False)
+        weighed(chunks, Letters(), batch_size=0)
+    with pytest.raises(InputError, match="weights of 1 texts for the chunks from number 0; expected 2"):
+        weighed(chunks, Short())
     for wrong in (object(), Letters):
-        with pytest.raises(InputError, match="without lexical_documents, lexical_query and fingerprint"):
-            LexicalIndex.build(chunks, cast(LexicalEncoder, wrong))
+        with pytest.raises(InputError, match="with lexical_documents, lexical_query and fingerprint"):
+            weighed(chunks, cast(LearnedSparseEncoder, wrong))
     with pytest.raises(InputError, match="k is 0"):
-        LexicalIndex.build(chunks, Letters(), progress=False).search(["a"], 0)
+        weighed(chunks, Letters()).search(["a"], 0)
 
 
 @given(st.data(), corpora, corpora)
@@ -169,9 +169,9 @@ def test_an_index_of_other_chunks_is_the_one_that_is_built_of_them(
     encoder = Letters()
     known = before + new
     places = data.draw(st.lists(st.integers(0, len(known) - 1), min_size=1, max_size=8))
-    index = LexicalIndex.build(chunks_of(before), encoder)
+    index = weighed(chunks_of(before), encoder)
     changed = index.changed(places, encoder.lexical_documents(new))
-    fresh = LexicalIndex.build(chunks_of([known[place] for place in places]), encoder)
+    fresh = weighed(chunks_of([known[place] for place in places]), encoder)
     arrays, header = changed.pack()
     expected, expected_header = fresh.pack()
     assert header == expected_header
@@ -181,4 +181,4 @@ def test_an_index_of_other_chunks_is_the_one_that_is_built_of_them(
 @pytest.mark.parametrize("places", [[], [2], [-1]])
 def test_places_that_there_are_not_are_refused(places: list[int]) -> None:
     with pytest.raises(InputError, match="each place from 0 to 1"):
-        LexicalIndex.build(chunks_of(["a", "b"]), Letters()).changed(places)
+        weighed(chunks_of(["a", "b"]), Letters()).changed(places)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval.index import EvidenceIndex
-from memorag_core.retrieval.rerank import RERANKER, as_reranker, rerank, rerank_found
+from memorag_core.retrieval.rerank import RERANKER, as_reranker, ordered, rerank
 from memorag_core.retrieval.tokenization import lexical_tokens
 from memorag_core.types import Evidence, Hit
 from tests.core.retrieval.conftest import chunks_of, corpora
@@ -31,37 +31,13 @@ def evidence_of(texts: Sequence[str]) -> tuple[Evidence, ...]:
 
 
 @given(corpora, st.data())
-def test_the_order_is_that_of_the_scores_ties_keep_theirs_and_where_each_was_found_is_kept(
+def test_passages_are_ordered_by_their_scores_and_equal_ones_as_before(
     texts: list[str], data: st.DataObject
 ) -> None:
-    evidence = evidence_of(texts)
-    k = data.draw(st.integers(1, len(texts)))
-    found = rerank("lantern mends", evidence, shared_words, k=k)
-    scores = shared_words("lantern mends", texts)
-    order = sorted(range(len(texts)), key=lambda place: (-scores[place], place))[:k]
-    assert [one.chunk for one in found] == [evidence[place].chunk for place in order]
-    assert [one.rank for one in found] == [*range(1, k + 1)]
-    for place, one in zip(order, found, strict=True):
-        assert one.score == scores[place]
-        assert one.hits[:-1] == evidence[place].hits
-        assert one.hits[-1] == Hit(RERANKER, "lantern mends", "question", one.rank, one.score)
-
-
-def test_ordering_twice_leaves_one_hit_of_the_reranker() -> None:
-    twice = rerank(
-        "clock", rerank("lantern", evidence_of(["a lantern", "a clock"]), shared_words), shared_words
-    )
-    assert [[hit.query for hit in one.hits if hit.retriever == RERANKER] for one in twice] == [["clock"]] * 2
-
-
-@given(corpora, st.data())
-def test_what_a_search_found_is_ordered_likewise(texts: list[str], data: st.DataObject) -> None:
-    order = data.draw(st.permutations(range(len(texts))))
-    found = [(ordinal, 1.0 / (1 + place)) for place, ordinal in enumerate(order)]
-    scores = shared_words("lantern mends", texts)
-    ordered = rerank_found("lantern mends", found, chunks_of(texts), shared_words)
-    expected = sorted(order, key=lambda ordinal: -scores[ordinal])
-    assert ordered == [(ordinal, scores[ordinal]) for ordinal in expected]
+    found = data.draw(st.permutations(texts))
+    scores = shared_words("lantern mends", found)
+    expected = sorted(range(len(found)), key=lambda place: -scores[place])
+    assert ordered("lantern mends", found, shared_words) == [(place, scores[place]) for place in expected]
 
 
 def test_equal_texts_are_scored_once_and_tie_whatever_the_reranker_does() -> None:
@@ -88,7 +64,7 @@ def test_nothing_found_is_nothing_to_order_and_no_reranker_is_asked() -> None:
         raise AssertionError("asked for nothing")
 
     assert rerank("q", (), never) == ()
-    assert rerank_found("q", [], (), never) == []
+    assert ordered("q", [], never) == []
 
 
 @pytest.mark.parametrize(
@@ -115,8 +91,6 @@ def test_wrong_arguments_are_clear_errors() -> None:
             rerank("q", evidence, shared_words, k=k)
     with pytest.raises(InputError, match="The question is ' '"):
         rerank(" ", evidence, shared_words)
-    with pytest.raises(InputError, match="ordinal 2 is outside 0 to 1"):
-        rerank_found("q", [(2, 1.0)], chunks_of(["a", "b"]), shared_words)
 
 
 def test_a_function_is_a_reranker_as_it_is_and_other_things_are_refused_by_name() -> None:

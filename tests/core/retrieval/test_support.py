@@ -79,7 +79,7 @@ def test_each_text_has_its_own_share_and_none_have_none() -> None:
     asked = ["rain", "clocks for a king", "rain", ""]
     assert index.support(asked) == tuple(index.support([text])[0] for text in asked)
     assert index.support([]) == ()
-    assert lexical_support(index.sparse, chunks, asked) == index.support(asked)
+    assert lexical_support(index.bm25, chunks, asked) == index.support(asked)
 
 
 # what counts ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.retrieval import dense
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.vector_settings import VectorSettings, on_gpu
-from tests.core.retrieval.clustered import Numbered, clustered
+from tests.core.retrieval.clustered import Numbered, clustered, with_added, without
 
 VECTORS = clustered(60)
 
@@ -77,7 +77,7 @@ def test_numpy_takes_over_where_faiss_is_not_installed_and_says_so_once_where_it
         assert caplog.records == []
         assert (index.backend, index.kind) == ("numpy", "flat")
         assert index.search(["3"], 5) == expected
-        assert index.without([0]).with_added(VECTORS[:9]).backend == "numpy"
+        assert with_added(without(index, [0]), VECTORS[:9]).backend == "numpy"
         for _ in range(2):
             DenseIndex.from_vectors(VECTORS, Numbered(VECTORS), settings=VectorSettings(ivf_from=60))
         (said,) = caplog.records

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from memorag_core.protocols import TokenWeights
-from memorag_core.retrieval.encoders.flag import Encoded
+from memorag_core.retrieval.encoders.encode import Encoded
 from memorag_core.retrieval.tokenization import lexical_tokens
 from tests.core.retrieval.conftest import HashedWords
 

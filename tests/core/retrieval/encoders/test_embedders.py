@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +7,8 @@ import numpy as np
 import pytest
 
 from memorag_core.errors import InputError
-from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.encoders.embedders import aembed_documents, aembed_query, as_embedder
-from tests.core.retrieval.conftest import HashedWords, chunks_of
+from memorag_core.retrieval.encoders.embedders import as_embedder
+from tests.core.retrieval.conftest import HashedWords, chunks_of, dense_of
 
 TEXTS = ["a lantern", "the harbour clock", "she mends the lantern"]
 
@@ -29,7 +26,7 @@ def test_embeddings_of_langchain_are_embedders_as_they_are() -> None:
     embeddings = pytest.importorskip("langchain_core.embeddings")
     fake = embeddings.DeterministicFakeEmbedding(size=8)
     assert as_embedder(fake) is fake
-    assert DenseIndex.build(chunks_of(TEXTS), as_embedder(fake), backend="numpy").search(["a lantern"], 1)[0]
+    assert dense_of(chunks_of(TEXTS), as_embedder(fake), backend="numpy").search(["a lantern"], 1)[0]
 
 
 def test_a_function_makes_vectors_of_passages_and_queries_alike() -> None:
@@ -38,13 +35,13 @@ def test_a_function_makes_vectors_of_passages_and_queries_alike() -> None:
     assert embedder.embed_query("four") == [4.0, 1.0]
     assert embedder.embed_documents([]) == []
     as_arrays = as_embedder(lambda texts: np.array(lengths(texts)))
-    assert DenseIndex.build(chunks_of(TEXTS), as_arrays, backend="numpy").search(["a clock"], 3)[0]
+    assert dense_of(chunks_of(TEXTS), as_arrays, backend="numpy").search(["a clock"], 3)[0]
     with pytest.raises(InputError, match="gave 2 vectors for 1 text"):
         as_embedder(lambda texts: [[1.0], [2.0]]).embed_query("a")
 
 
 def llama_embedding() -> Any:
-    """An embedding model of LlamaIndex that tells queries, passages, sync and async apart."""
+    """An embedding model of LlamaIndex that tells queries and passages apart."""
     pytest.importorskip("llama_index.core")
     from llama_index.core.embeddings import BaseEmbedding
 
@@ -64,43 +61,11 @@ def llama_embedding() -> Any:
     return Telling(embed_batch_size=2)
 
 
-async def test_models_of_llama_index_are_asked_by_their_own_methods_for_queries_passages_and_async() -> None:
+def test_models_of_llama_index_are_asked_by_their_own_methods_for_queries_and_passages() -> None:
     embedder = as_embedder(llama_embedding())
     assert embedder.embed_query("four") == [1.0, 4.0]
     assert embedder.embed_documents(["a", "bb", "ccc"]) == [[2.0, 1.0], [2.0, 2.0], [2.0, 3.0]]
     assert embedder.embed_documents([]) == []
-    assert await aembed_query(embedder, "four") == [3.0, 4.0]
-    assert await aembed_documents(embedder, ["a", "bb", "ccc"]) == [[4.0, 1.0], [4.0, 2.0], [4.0, 3.0]]
-
-
-async def test_an_embedder_without_async_methods_runs_in_a_thread_and_the_loop_goes_on() -> None:
-    started, let_go = threading.Event(), threading.Event()
-
-    class Slow(HashedWords):
-        def embed_query(self, text: str) -> list[float]:
-            started.set()
-            assert let_go.wait(30)
-            return super().embed_query(text)
-
-    embedder = Slow()
-    asked = asyncio.create_task(aembed_query(embedder, "a lantern"))
-    while not started.is_set():
-        await asyncio.sleep(0.001)  # the loop runs while the embedder does
-    let_go.set()
-    assert await asked == HashedWords().embed_query("a lantern")
-    assert await aembed_documents(embedder, ("a", "b")) == HashedWords().embed_documents(["a", "b"])
-
-
-async def test_async_methods_are_used_where_an_embedder_has_them() -> None:
-    class Both(HashedWords):
-        async def aembed_query(self, text: str) -> list[float]:
-            return [7.0]
-
-        async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-            return [[8.0] for _ in texts]
-
-    assert await aembed_query(Both(), "a") == [7.0]
-    assert await aembed_documents(Both(), ["a", "b"]) == [[8.0], [8.0]]
 
 
 def test_anything_else_is_refused_by_name_with_what_was_expected() -> None:
@@ -116,7 +81,7 @@ def test_anything_else_is_refused_by_name_with_what_was_expected() -> None:
         ),
         (Path("folder"), "does not say what loads it"),
         (HashedWords, r"the class HashedWords; give an object: HashedWords\(\.\.\.\)"),
-        (later, "an async function.*aembed_documents"),
+        (later, "an async function; expected an object with embed_documents"),
         (torch.nn.Linear(2, 2), "is a Linear; expected an object with embed_documents and embed_query"),
         (None, "is a NoneType; expected"),
         ([1.0], "is a list; expected"),

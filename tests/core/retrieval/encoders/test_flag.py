@@ -11,14 +11,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from memorag_core.errors import InputError, MissingExtraError
-from memorag_core.protocols import LexicalEncoder, TextEncoder
+from memorag_core.protocols import LearnedSparseEncoder, TextEncoder
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.encoders.embedders import as_embedder
 from memorag_core.retrieval.encoders.flag import FlagEmbedder, FlagScorer, flag_embedder, flag_reranker
 from memorag_core.retrieval.encoders.inference import guarded
-from memorag_core.retrieval.learned_sparse import LexicalIndex
-from memorag_core.retrieval.rerank import as_reranker, rerank_found
-from tests.core.retrieval.conftest import chunks_of
+from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
+from memorag_core.retrieval.rerank import as_reranker, ordered
+from tests.core.retrieval.conftest import chunks_of, weighed
 from tests.core.retrieval.encoders.tiny_encoders import POSITIONS, write_encoder, write_reranker
 
 library = pytest.importorskip("FlagEmbedding")
@@ -88,7 +88,7 @@ def test_it_has_the_shapes_that_the_rest_asks_for(embedder: FlagEmbedder, origin
     assert as_embedder(embedder) is embedder
     assert isinstance(as_embedder(original), FlagEmbedder)
     assert isinstance(embedder, TextEncoder)
-    assert isinstance(embedder, LexicalEncoder)
+    assert isinstance(embedder, LearnedSparseEncoder)
     assert json.loads(json.dumps(embedder.fingerprint)) == embedder.fingerprint
 
 
@@ -98,7 +98,7 @@ def test_dense_and_lexical_indexes_of_one_pass_are_saved_and_loaded_to_the_same_
     chunks = chunks_of(TEXTS)
     both = embedder.encode(TEXTS)
     dense = DenseIndex.from_vectors(both.vectors, embedder, backend="numpy")
-    lexical = LexicalIndex.from_weights(both.weights, embedder)
+    lexical = LearnedSparseIndex.from_weights(both.weights, embedder)
     arrays, header = lexical.pack()
     save_file({"vectors": dense.vectors, **arrays}, tmp_path / "index.safetensors")
     (tmp_path / "index.json").write_text(json.dumps(header))
@@ -106,20 +106,20 @@ def test_dense_and_lexical_indexes_of_one_pass_are_saved_and_loaded_to_the_same_
     again = flag_embedder(folder, device="cpu")  # as in another process
     read = load_file(tmp_path / "index.safetensors")
     loaded_dense = DenseIndex.from_vectors(read.pop("vectors"), again, backend="numpy")
-    loaded = LexicalIndex.unpack(read, json.loads((tmp_path / "index.json").read_text()), again)
+    loaded = LearnedSparseIndex.unpack(read, json.loads((tmp_path / "index.json").read_text()), again)
     queries = ["who mends the clock", "harbour", "", "zebra"]
     assert loaded_dense.search(queries, 3) == dense.search(queries, 3)
     assert loaded.search(queries, 3) == lexical.search(queries, 3)
     assert len(loaded.search(queries, 3)[0]) == 3
     assert loaded.search(["", "zebra"], 3) == [[], []]
-    built = LexicalIndex.build(chunks, embedder, batch_size=3, progress=False)
+    built = weighed(chunks, embedder, batch_size=3)
     for one, other in zip(built.search(queries, 6), lexical.search(queries, 6), strict=True):
         assert dict(one) == pytest.approx(dict(other), abs=1e-5)
 
 
 def test_lexical_scores_are_those_of_the_library(embedder: FlagEmbedder, original: Any) -> None:
     query = "who mends the clock daily"
-    (found,) = LexicalIndex.build(chunks_of(TEXTS), embedder, progress=False).search([query], len(TEXTS))
+    (found,) = weighed(chunks_of(TEXTS), embedder).search([query], len(TEXTS))
     asked = original.encode(query, return_dense=False, return_sparse=True)["lexical_weights"]
     held = original.encode(TEXTS, return_dense=False, return_sparse=True, max_length=POSITIONS)
     scores = original.compute_lexical_matching_score([asked] * len(TEXTS), held["lexical_weights"])
@@ -298,7 +298,7 @@ def test_scores_of_the_reranker_are_those_of_the_library_in_the_order_of_the_pas
     long = reranker("who", ["lantern " * 90, "clock"])
     assert long[0] == pytest.approx(reranker("who", ["lantern " * 60])[0], abs=1e-4)
     assert len(reranker("lantern " * 90, ["clock"])) == 1
-    found = rerank_found("who", [(1, 9.0), (0, 8.0)], chunks_of(TEXTS), reranker)
+    found = ordered("who", TEXTS[:2], reranker)
     assert {ordinal for ordinal, _ in found} == {0, 1}
     assert found[0][1] > found[1][1]
 

@@ -10,11 +10,10 @@ import pytest
 
 from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.protocols import TextEncoder
-from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.encoders.embedders import as_embedder
 from memorag_core.retrieval.encoders.sentence import SentenceEmbedder, cross_encoder, sentence_transformer
-from memorag_core.retrieval.rerank import as_reranker, rerank_found
-from tests.core.retrieval.conftest import chunks_of
+from memorag_core.retrieval.rerank import as_reranker, ordered
+from tests.core.retrieval.conftest import chunks_of, dense_of
 from tests.core.retrieval.encoders.tiny_encoders import POSITIONS, write_encoder, write_reranker
 
 library = pytest.importorskip("sentence_transformers")
@@ -102,7 +101,7 @@ def test_a_static_model_has_no_limit_and_counts_words_alone(original: Any) -> No
 
 
 def test_a_dense_index_is_built_and_asked_with_it(original: Any) -> None:
-    index = DenseIndex.build(chunks_of(TEXTS), as_embedder(original), backend="numpy", progress=False)
+    index = dense_of(chunks_of(TEXTS), as_embedder(original), backend="numpy")
     assert [len(found) for found in index.search(["the clock", "harbour"], 2)] == [2, 2]
 
 
@@ -124,7 +123,7 @@ def test_a_cross_encoder_gives_its_scores_before_they_are_squeezed_and_reads_wha
         assert len(set(scores)) == len(TEXTS)
         assert reranker("who", []) == []
         assert len(reranker("who", ["lantern " * 90])) == 1
-        found = rerank_found("who", [(0, 1.0), (1, 0.5)], chunks_of(TEXTS), reranker)
+        found = ordered("who", TEXTS[:2], reranker)
         assert found[0][1] > found[1][1]
     assert cross_encoder(scoring, device="cpu", max_tokens=12).max_tokens == 12
 
@@ -159,6 +158,6 @@ def test_a_real_encoder_finds_what_shares_no_word() -> None:
     assert embedder.max_tokens == 256
     assert embedder.count_tokens("word " * 300) == 302
     texts = ["The physician examined her patient.", "The ship left the harbour.", "Bread is baked at dawn."]
-    index = DenseIndex.build(chunks_of(texts), embedder, backend="numpy", progress=False)
+    index = dense_of(chunks_of(texts), embedder, backend="numpy")
     queries = ["a doctor at work", "boats going to sea", "making food early in the morning"]
     assert [found[0][0] for found in index.search(queries, 1)] == [0, 1, 2]

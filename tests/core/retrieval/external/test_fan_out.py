@@ -255,6 +255,8 @@ def test_what_takes_a_corpus_of_our_own_is_refused_also_without_requests(setting
     message = rf"RetrievalSettings.{name} is .*, which a retriever of your own cannot give.*Give {name}="
     with pytest.raises(InputError, match=message):
         FanOut(lambda query, k: []).retrieve_batch([], settings=settings)
+    with pytest.raises(InputError, match=message):
+        FanOut(lambda query, k: []).check_k(3, settings)
 
 
 def test_wrong_questions_and_wrong_k_are_clear_errors_and_nothing_is_searched() -> None:
@@ -263,6 +265,9 @@ def test_wrong_questions_and_wrong_k_are_clear_errors_and_nothing_is_searched() 
     for k in (0, -1, True, 2.0, "3"):
         with pytest.raises(InputError, match=rf"k is {k!r}; expected a whole number of 1 or more"):
             fan_out.retrieve_batch([("?!", ())], k=cast(int, k))
+        with pytest.raises(InputError, match=rf"k is {k!r}; expected a whole number of 1 or more"):
+            fan_out.check_k(cast(int, k))
+    fan_out.check_k(1)
     with pytest.raises(InputError, match="Question 2 of 2 is ' '; expected a text"):
         fan_out.retrieve_batch([("?!", ()), (" ", ())])
     assert fan_out.retrieve_batch([]) == ()

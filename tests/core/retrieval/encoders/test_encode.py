@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
 from memorag_core.protocols import TokenWeights
-from memorag_core.retrieval.encoders.encode import encode_chunks
-from memorag_core.retrieval.encoders.flag import Encoded
-from memorag_core.retrieval.encoders.joint import encode_both
+from memorag_core.retrieval.encoders.encode import Encoded, encode_chunks
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora
 from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
 
@@ -21,9 +19,12 @@ def test_both_are_what_each_alone_would_be_in_any_batches(
     texts: list[str], batch_size: int, kind: type[WeighedWords]
 ) -> None:
     chunks, embedder = chunks_of(texts), kind()
-    vectors, weights = encode_both(chunks, embedder, batch_size=batch_size, progress=False)
-    assert np.array_equal(vectors, encode_chunks(chunks, HashedWords(), progress=False))
-    assert list(weights) == embedder.lexical_documents(texts)
+    both = encode_chunks(chunks, embedder, weights=True, batch_size=batch_size, progress=False)
+    assert np.array_equal(both.vectors, encode_chunks(chunks, HashedWords(), progress=False).vectors)
+    assert list(both.weights) == embedder.lexical_documents(texts)
+    alone = encode_chunks(chunks, embedder, vectors=False, weights=True, batch_size=batch_size)
+    assert alone.weights == both.weights
+    assert alone.vectors.shape == (0, 0)
 
 
 class FewWeights(WeighedWords):
@@ -40,12 +41,12 @@ class Growing(BothAtOnce):
 def test_what_cannot_be_is_a_clear_error() -> None:
     two = chunks_of(["a lantern", "a boat"])
     with pytest.raises(InputError, match="no chunks to encode"):
-        encode_both([], BothAtOnce())
+        encode_chunks([], BothAtOnce(), weights=True)
     with pytest.raises(InputError, match="batch_size is 0"):
-        encode_both(two, BothAtOnce(), batch_size=0)
+        encode_chunks(two, BothAtOnce(), weights=True, batch_size=0)
     with pytest.raises(InputError, match="a HashedWords gives none"):
-        encode_both(two, HashedWords())
+        encode_chunks(two, HashedWords(), weights=True)
     with pytest.raises(InputError, match="weights of 1 texts for the chunks from number 0; expected 2"):
-        encode_both(two, FewWeights())
+        encode_chunks(two, FewWeights(), weights=True)
     with pytest.raises(InputError, match="vectors of 34 numbers for the chunks from number 1, but of 33"):
-        encode_both(two, Growing(), batch_size=1)
+        encode_chunks(two, Growing(), weights=True, batch_size=1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval.fusion import Fused
-from memorag_core.retrieval.result_shape import NEIGHBOUR, shaped
+from memorag_core.retrieval.ranking import NEIGHBOUR, shaped
 from memorag_core.settings import RetrievalSettings
 from memorag_core.types import Chunk, Evidence, Hit
 from tests.core.retrieval.conftest import chunks_of
