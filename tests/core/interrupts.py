@@ -31,7 +31,7 @@ def interrupted_at(
     Args:
         number: Of the line.
         action: What is interrupted; the interrupt does not come out of here, all else does.
-        files: Names of the modules whose lines count, such as "gathering.py"; none for the whole core.
+        files: Names of the modules whose lines count, such as "query.py"; none for the whole core.
         threads: Whether the lines of threads that are begun meanwhile count as well.
 
     Returns:

@@ -49,7 +49,7 @@ def loaded(
         try:
             library = import_module(package)
         except ImportError as error:
-            raise MissingExtraError(package.replace("_", "-"), extra, purpose) from error
+            raise MissingExtraError(package.replace("_", "-"), extra, purpose, error) from error
         with _without_bars():
             return make(library, str(model))
     for name, value in options.items():

@@ -16,7 +16,7 @@ import pytest
 from tests.core.store.faulting import FIRST, NEXT, OPEN_CHANGES, holds, loaded, opened
 from tests.core.store.moments import Moment, first_and_last, interrupted, moments
 
-CLOSE = ("pipeline.py", "store/writing.py", "store/folder.py")
+CLOSE = ("memorag.py", "store/writing.py", "store/folder.py")
 """Modules at whose lines the change comes about; of the others the quick test takes some."""
 EVERY = 25
 SECONDS = 20
