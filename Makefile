@@ -1,7 +1,8 @@
 # Every target sets up what it needs in $(VENV) and nothing more; a second run starts at once.
 #
 #   make demo           memorize a real text and ask it questions (examples/quickstart.py)
-#   make test           all tests; ARGS="-k store" goes to pytest
+#   make test           the tests, on all cores; ARGS="-k store" goes to pytest, ARGS="-n 0" runs them in one process
+#   make test-all       the same, and the slow ones; CI=true make test does so too
 #   make check          ruff, format, mypy --strict
 #   make bench          all benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
 #   make bundled-model  train the bundled memory model again: DATA=folder with prose/train.jsonl.gz
@@ -19,6 +20,9 @@ BENCH ?= $(sort $(wildcard benchmarks/*.py))
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
 
+# A worker for each core; idle ones take tests from the others.
+PYTEST := $(RUN) -m pytest -n auto --dist worksteal
+
 EXTRAS_base := $(empty)
 EXTRAS_demo := [cpu,langchain,openai]
 EXTRAS_test := [cpu,langchain,llama-index,openai,test]
@@ -26,7 +30,7 @@ EXTRAS_check := [cpu,langchain,llama-index,openai,test,dev]
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test check format bench bundled-model clean
+.PHONY: help demo test test-all check format bench bundled-model clean
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -35,7 +39,10 @@ demo: $(VENV)/.demo
 	$(RUN) examples/quickstart.py $(ARGS)
 
 test: $(VENV)/.test
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(if $(CI),,-m "not slow") $(ARGS)
+
+test-all: $(VENV)/.test
+	CI=true $(PYTEST) $(ARGS)
 
 check: $(VENV)/.check
 	$(RUN) -m ruff check

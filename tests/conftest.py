@@ -14,8 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # quiet when a test starts a process after tokenizing
 os.environ["LANGSMITH_TRACING"] = "false"
-# Tiny models on a busy machine run many times slower with a thread for every core.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Tiny models on a busy machine run many times slower with a thread for every core. A worker of pytest-xdist
+# has a core to itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # No deadline: the first example of a test pays for imports. CI draws the same examples in every run.
