@@ -20,8 +20,8 @@ PAGES = sorted(
         ROOT / "memorag_core" / "memory" / "bundled" / "README.md",
     )
 )
-BASES = ("", "memorag_core", "memorag_core/memory", "memorag_core/memory/beacon", "memorag_core/retrieval")
-BASES = (*BASES, "memorag_training", "examples")
+BASES = ["", *(f"memorag_core{room}" for room in ("", "/memory", "/memory/beacon", "/retrieval"))]
+BASES += ["memorag_training", "examples"]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
