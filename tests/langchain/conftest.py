@@ -26,6 +26,7 @@ class GatedModel(SentenceModel):
     def __init__(self) -> None:
         super().__init__()
         self.gate = Event()
+        self.reached = Event()
 
     def recollect(
         self,
@@ -33,6 +34,7 @@ class GatedModel(SentenceModel):
         memory: SentenceMemory,
         **how: Any,
     ) -> tuple[tuple[Recollection, ...], ...]:
+        self.reached.set()
         if not self.gate.wait(timeout=20):
             raise TimeoutError("nobody opened the gate")
         return super().recollect(asks, memory, **how)

@@ -150,18 +150,20 @@ async def test_cancelling_ends_the_runs(gated: Any) -> None:
     import asyncio
 
     memorag, gate = gated
+    reached = memorag.model.reached
     trace = Traces()
     waiting = asyncio.create_task(MemoRAGRetriever(memorag=memorag).ainvoke(QUESTION, {"callbacks": [trace]}))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(reached.wait, 20)
     waiting.cancel()
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     clues = MemoRAGClues(memorag=memorag)
     gate.clear()
+    reached.clear()
     trace = Traces()
     waiting_for_clues = asyncio.create_task(clues.ainvoke(QUESTION, {"callbacks": [trace]}))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(reached.wait, 20)
     waiting_for_clues.cancel()
     gate.set()
     with pytest.raises(asyncio.CancelledError):
