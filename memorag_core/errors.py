@@ -35,12 +35,13 @@ class RetrievalError(MemoRAGError):
 
 
 class MissingExtraError(MemoRAGError, ImportError):
-    """An optional dependency is not installed; the message carries the pip command."""
+    """An optional dependency is not installed, or cannot be imported; the message carries the pip command."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, *, broken: ImportError | None = None) -> None:
+        found = "not installed" if broken is None else f"installed, but cannot be imported ({broken})"
         super().__init__(
-            f"{purpose} needs the package '{package}', which is not installed. "
-            f"Install it with: pip install 'memorag-adapters[{extra}]'"
+            f"{purpose} needs the package '{package}', which is {found}. Install it"
+            f"{'' if broken is None else ' with what it fits'} with: pip install 'memorag-adapters[{extra}]'"
         )
         self.package = package
         self.extra = extra
