@@ -1,7 +1,9 @@
 # Every target sets up what it needs in $(VENV) and nothing more; a second run starts at once.
 #
 #   make demo           memorize a real text and ask it questions (examples/quickstart.py)
-#   make test           all tests; ARGS="-k store" goes to pytest
+#   make test           the tests, on all cores; ARGS="-k store" goes to pytest, ARGS="-n 0" runs them in one process
+#   make test-all       the same, and the slow ones; CI=true make test does so too
+#   make test-flag      the tests on FlagEmbedding, which needs an older transformers, in $(VENV)-flag
 #   make check          ruff, format, mypy --strict
 #   make bench          all benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
 #   make bundled-model  train the bundled memory model again: DATA=folder with prose/train.jsonl.gz
@@ -19,14 +21,18 @@ BENCH ?= $(sort $(wildcard benchmarks/*.py))
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
 
+# A worker for each core; idle ones take tests from the others.
+PYTEST := $(RUN) -m pytest -n auto --dist worksteal
+
 EXTRAS_base := $(empty)
 EXTRAS_demo := [cpu,langchain,openai]
-EXTRAS_test := [cpu,langchain,llama-index,openai,test]
+EXTRAS_test := [cpu,ja,langchain,llama-index,openai,quantized,sentence-transformers,test]
+EXTRAS_flag := [cpu,flag,sentence-transformers,test]
 EXTRAS_check := [cpu,langchain,llama-index,openai,test,dev]
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test check format bench bundled-model clean
+.PHONY: help demo test test-all test-flag check format bench bundled-model clean
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -35,7 +41,14 @@ demo: $(VENV)/.demo
 	$(RUN) examples/quickstart.py $(ARGS)
 
 test: $(VENV)/.test
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(if $(CI),,-m "not slow") $(ARGS)
+
+test-all: $(VENV)/.test
+	CI=true $(PYTEST) $(ARGS)
+
+test-flag:
+	$(MAKE) --no-print-directory VENV=$(VENV)-flag $(VENV)-flag/.flag
+	$(VENV)-flag/bin/python -m pytest -n auto --dist worksteal tests/core/retrieval tests/core/test_retrieving.py $(ARGS)
 
 check: $(VENV)/.check
 	$(RUN) -m ruff check
@@ -54,7 +67,7 @@ bundled-model: $(VENV)/.base
 	$(RUN) -m memorag_training.bundled --data "$(DATA)" $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .codspeed
+	rm -rf $(VENV) $(VENV)-flag build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .codspeed
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up: a stamp file for each set of extras, made anew when the project's metadata changes.

@@ -64,7 +64,7 @@ def peers(chunks: Sequence[Chunk], encoder: Any) -> dict[str, Search]:
     bm25 = BM25Retriever.from_documents(documents, k=k)
     store = Chroma.from_documents(documents, encoder, collection_name=f"c{id(chunks)}")
     vectors = store.as_retriever(search_kwargs={"k": k})
-    both = EnsembleRetriever(retrievers=[bm25, vectors])
+    both = EnsembleRetriever(retrievers=[bm25, vectors], weights=[0.5, 0.5])
 
     def search(retriever: Any) -> Search:
         return lambda question: [

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core import Answer, Document, InputError, MemoRAG, MemoRAGError, __version__
+from memorag_core.documents.chunking import check_text
 from memorag_core.generation.explanation import Explanation, format_report
+from memorag_core.memory.requests import check_question
 from memorag_core.system.disk import taken
 
 
@@ -185,11 +187,12 @@ def _compact(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    document = None if options.file is None else _document(options.file)  # before torch is loaded
+    if document is None and options.tokens < 1:
+        raise InputError(f"tokens is {options.tokens}; expected 1 or more.")
     from memorag_core.memory.planning.planner import count_tokens, plan_memory
 
-    tokens = options.tokens
-    if options.file is not None:
-        tokens = count_tokens(options.model, _document(options.file).text)
+    tokens = count_tokens(options.model, document.text) if document is not None else options.tokens
     plan = plan_memory(
         options.model,
         tokens,
@@ -205,6 +208,9 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _ask(options: argparse.Namespace) -> None:
+    check_question(options.question, ())
+    if options.k is not None and options.k < 1:
+        raise InputError(f"k is {options.k}; expected 1 or more, or no --k for the usual number.")
     memorag = _memorag(options)
     if options.explain:
         explanation = memorag.explain(options.question, k=options.k)
@@ -215,17 +221,21 @@ def _ask(options: argparse.Namespace) -> None:
 
 
 def _memorag(options: argparse.Namespace) -> MemoRAG:
-    progress = False if options.no_progress else None
-    from memorag_core.store import place_of
+    """The memory to ask; what the user can put right is said before a model is loaded."""
+    from memorag_core.store import Writer, read_manifest
 
+    progress = False if options.no_progress else None
     given, added = options.load is not None, options.file == "-" or not taken(options.file, "FILE").is_dir()
-    if options.save is not None:
-        place_of(options.save)  # what cannot be one is said before anything is read
+    if given and not added:
+        raise InputError(
+            f"'{options.file}' is a folder beside --load; expected a text file to add, or no --load."
+        )
+    document = _document(options.file) if added else None
     if given or not added:
-        if given and not added:
-            raise InputError(
-                f"'{options.file}' is a folder beside --load; expected a text file to add, or no --load."
-            )
+        read_manifest(options.load if given else options.file)
+    if options.save is not None:
+        Writer(options.save).close()
+    if given or not added:
         memorag = MemoRAG.load(
             options.load if given else options.file,
             options.model,
@@ -235,7 +245,7 @@ def _memorag(options: argparse.Namespace) -> MemoRAG:
         )
     else:
         memorag = MemoRAG(options.model, ratio=options.ratio, device=options.device, progress=progress)
-    if added and (document := _document(options.file)) not in memorag.documents:
+    if document is not None and document not in memorag.documents:
         memorag.memorize(document)
     if options.save is not None:
         memorag.save(options.save, overwrite=options.overwrite)
@@ -243,16 +253,30 @@ def _memorag(options: argparse.Namespace) -> MemoRAG:
 
 
 def _document(file: str) -> Document:
+    """The text of a file, with something in it."""
     try:
         if file == "-":
-            return Document(sys.stdin.buffer.read().decode("utf-8-sig"), id="stdin")
-        path = taken(file, "FILE")
-        return Document(path.read_bytes().decode("utf-8-sig"), id=Path(file).name)
+            document = Document(sys.stdin.buffer.read().decode("utf-8-sig"), id="stdin")
+        else:
+            path = taken(file, "FILE")
+            document = Document(path.read_bytes().decode("utf-8-sig"), id=Path(file).name)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"There is no file '{file}' (looked for '{path}'). Expected a text file in UTF-8, or '-' for "
+            "standard input; memorag ask takes a saved folder too."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"'{file}' cannot be read: {error.strerror or error}. Expected a text file in UTF-8 that you may "
+            "read, or '-' for standard input."
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"'{file}' is not text in UTF-8 (byte {error.start}); expected plain text. Convert it first, for "
             f"example with: iconv -f LATIN1 -t UTF-8, or extract the text of a PDF or an office document."
         ) from error
+    check_text(document)
+    return document
 
 
 def _as_json(found: Answer | Explanation) -> str:

@@ -20,7 +20,7 @@ from memorag_core.documents.language import detect_language
 from memorag_core.documents.splitter import check_splitter
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.grounding import Passages
-from memorag_core.protocols import MemoryModel, Splitter, TextEncoder, keeps_documents
+from memorag_core.protocols import MemoryModel, ShowProgress, Splitter, TextEncoder, keeps_documents
 from memorag_core.retrieval import EvidenceIndex, IndexMaker, text_encoder
 from memorag_core.settings import ChunkSettings, ClueSettings
 from memorag_core.system.locking import cached_property
@@ -148,7 +148,7 @@ class Reader:
         maker: what makes the index of its chunks.
         chunks: how documents are cut.
         order: how they stand.
-        progress: whether to show bars; None shows them on terminals.
+        progress: whether to show bars, or who is told; None shows them on terminals.
         splitter: makes chunks of its own instead; None cuts them as ``chunks`` says.
         encoder: what chunks have to fit: the embedder, if it says how much it reads.
     """
@@ -157,7 +157,7 @@ class Reader:
     maker: IndexMaker
     chunks: ChunkSettings
     order: Order = "given"
-    progress: bool | None = None
+    progress: ShowProgress = None
     splitter: Splitter | None = None
     encoder: TextEncoder | None = field(init=False)
 

@@ -26,7 +26,7 @@ from memorag_core.memory.grounding import Passages
 from memorag_core.memory.requests import checked_asks
 from memorag_core.options import Choices, memory_model, names_model, saved_changes, to_save, with_saved
 from memorag_core.prompts import load_prompts
-from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, Splitter
+from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, ShowProgress, Splitter
 from memorag_core.query import Asker
 from memorag_core.retrieval import (
     EntityFinder,
@@ -92,7 +92,7 @@ class MemoRAG:
         entities: EntityFinder | None = None,
         count_tokens: CountTokens = len,
         order: Order | None = None,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> None:
         """Choose the collaborators and settings; nothing is read yet.
 
@@ -123,7 +123,10 @@ class MemoRAG:
             order: How documents stand in memory: as they are added ("given", unless told), or
                 "changing_last": a document that is updated moves behind those that were updated less often,
                 so that its next update reads little.
-            progress: Show progress bars; None shows them on terminals.
+            progress: Show progress bars; None shows them on terminals. Or a function that is called as the
+                work goes on, with how much is done, how much there is, and of what: "memorizing" or
+                "condensing" (tokens), or "encoding" (chunks). An exception that it raises ends the work, and
+                the memory stays as it was.
 
         Raises:
             InputError: No memory model, or ``ratio``, ``device`` or ``dtype`` for one that is loaded already;

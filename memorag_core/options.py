@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 from memorag_core.corpus import Order
 from memorag_core.errors import InputError, StoreError
 from memorag_core.memory.bundled import bundled_path
-from memorag_core.protocols import CountTokens, MemoryModel, Splitter
+from memorag_core.protocols import CountTokens, MemoryModel, ShowProgress, Splitter
 from memorag_core.retrieval import EntityFinder, Tokenization, VectorSettings
 from memorag_core.settings import ChunkSettings, ClueSettings, RetrievalSettings
 
@@ -45,7 +45,7 @@ class Choices(TypedDict, total=False):
     entities: EntityFinder | None
     count_tokens: CountTokens
     order: Order | None
-    progress: bool | None
+    progress: ShowProgress
 
 
 def to_save(

@@ -22,6 +22,9 @@ FloatMatrix: TypeAlias = npt.NDArray[np.float32]
 CountTokens: TypeAlias = Callable[[str], int]
 """How much a text takes of a budget, in whatever unit."""
 
+ShowProgress: TypeAlias = bool | Callable[[int, int, str], object] | None
+"""Whether to show a bar, None for on terminals; or who is told what is done, of how much, and what it is."""
+
 Splitter: TypeAlias = Callable[[str], Sequence[tuple[int, int]] | Sequence[str]]
 """The user's own chunks of a text: of each its first character and the one after its last, or its text."""
 
@@ -62,7 +65,11 @@ class MemoryModel(Protocol):
         ...
 
     def memorize(
-        self, text_or_documents: str | Sequence[Document], memory: Any = None, *, progress: bool | None = None
+        self,
+        text_or_documents: str | Sequence[Document],
+        memory: Any = None,
+        *,
+        progress: ShowProgress = None,
     ) -> Any:
         """Read text into a memory; with ``memory``, continue it. ``progress=None``: a bar on terminals."""
         ...

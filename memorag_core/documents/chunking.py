@@ -66,7 +66,7 @@ def as_documents(
                 f"{_remedy(item)}"
             )
         own = item if has_id(item) else replace(item, id=next(numbers))
-        _check_text(own)
+        check_text(own)
         named = f"document {own.id!r}" if own is item else f"document {place}, {own.text.strip()[:40]!r},"
         documents.append(Document(own.text, own.id, json_frozen(own.metadata, named)))
     return tuple(documents)
@@ -106,7 +106,7 @@ def split_documents(
         UserWarning: The encoder does not read some of the splitter's chunks whole.
     """
     for document in documents:
-        _check_text(document)
+        check_text(document)
     texts = [document.text for document in documents]
     if splitter is not None:
         spans = [own_spans(document.text, splitter, document.id) for document in documents]
@@ -152,7 +152,12 @@ def _check_id(document: Document, place: int, used: Collection[str]) -> None:
         )
 
 
-def _check_text(document: Document) -> None:
+def check_text(document: Document) -> None:
+    """Refuse a document whose text is none, has nothing visible or is no valid Unicode.
+
+    Raises:
+        InputError: It is one.
+    """
     text = document.text
     if not isinstance(text, str):
         raise InputError(

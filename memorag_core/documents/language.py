@@ -17,6 +17,9 @@ import regex
 
 from memorag_core.documents.words import shown
 from memorag_core.system.locking import Lock
+from memorag_core.system.logs import quiet
+
+quiet("py3langid.langid")
 
 _SCRIPTS = {
     "zh": "Han",

@@ -31,7 +31,7 @@ from memorag_core.memory.token_model import TokenModel
 from memorag_core.memory.tokenized_text import DocumentSpan
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet
-from memorag_core.protocols import Watch
+from memorag_core.protocols import ShowProgress, Watch
 from memorag_core.system.locking import cached_property
 from memorag_core.system.progress import progress_bar
 from memorag_core.types import Ask, ClueKind, Document, Recollection
@@ -126,7 +126,7 @@ class LocalModel(TokenModel[M]):
         text_or_documents: str | Document | Sequence[str | Document],
         memory: M | None = None,
         *,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> M:
         """Read text into a memory.
 
@@ -136,7 +136,7 @@ class LocalModel(TokenModel[M]):
         Args:
             text_or_documents: a text, a document, or several.
             memory: what was read before, to be continued; it stays as it is.
-            progress: whether to show a bar; None shows it on terminals.
+            progress: whether to show a bar, or who is told; None shows it on terminals.
 
         Raises:
             InputError: no text, an empty text, a model without tokenizer, or a memory that ``feed`` made.

@@ -6,6 +6,7 @@ In: chunks, then queries. Out: for each query the chunks that share a word with 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,10 @@ import numpy.typing as npt
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval.tokenization import Tokenization, left_out_tokens, lexical_tokens
+from memorag_core.system.logs import quiet
 from memorag_core.types import Chunk
+
+quiet("bm25s", own=logging.DEBUG)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

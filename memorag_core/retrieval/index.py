@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from memorag_core.errors import InputError
-from memorag_core.protocols import CountTokens, FloatMatrix, Reranker
+from memorag_core.protocols import CountTokens, FloatMatrix, Reranker, ShowProgress
 from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex, uses_faiss
 from memorag_core.retrieval.encoders.embedders import as_embedder
@@ -82,7 +82,7 @@ class EvidenceIndex:
         tokenization: Tokenization = "grams",
         learned_sparse: bool = False,
         entities: EntityFinder | None = None,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
         lexical: bool | None = None,
     ) -> EvidenceIndex:
         """Index chunks.
@@ -98,7 +98,7 @@ class EvidenceIndex:
             learned_sparse: Whether to index the embedder's token weights too, for ``lexical_weight``.
             entities: Finds what chunks speak of, for a graph and ``graph_weight``: ``find_entities``, or a
                 finder of your own. None makes no graph.
-            progress: Whether to show a bar while encoding; None shows it on terminals.
+            progress: Whether to show a bar while encoding, or who is told; None shows it on terminals.
             lexical: The old name of ``learned_sparse``.
 
         Raises:
@@ -140,7 +140,7 @@ class EvidenceIndex:
         return cls(tuple(chunks), bm25, dense, sparse, graph)
 
     def changed(
-        self, chunks: Sequence[Chunk], *, batch_size: int = 64, progress: bool | None = None
+        self, chunks: Sequence[Chunk], *, batch_size: int = 64, progress: ShowProgress = None
     ) -> EvidenceIndex:
         """The index of other chunks, which finds what one built from them afresh finds.
 
@@ -151,7 +151,7 @@ class EvidenceIndex:
         Args:
             chunks: All chunks of the corpus as it is now, in their order.
             batch_size: The most texts handed to the embedder in one call.
-            progress: Whether to show a bar while encoding; None shows it on terminals.
+            progress: Whether to show a bar while encoding, or who is told; None shows it on terminals.
 
         Raises:
             InputError: No chunks, or what the embedder or the finder gives cannot be used.

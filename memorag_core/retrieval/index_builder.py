@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from memorag_core.documents.words import RULE
 from memorag_core.errors import InputError, StoreError
-from memorag_core.protocols import Embedder, FloatMatrix
+from memorag_core.protocols import Embedder, FloatMatrix, ShowProgress
 from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex, uses_faiss
 from memorag_core.retrieval.encoders.encode import check_sparse_encoder, encode_chunks
@@ -47,7 +47,7 @@ class IndexMaker:
         learned_sparse: Whether the embedder's token weights are indexed.
         entities: Finds what chunks speak of, for a graph; None for none.
         vectors: How vectors are searched.
-        progress: Whether to show bars; None shows them on terminals.
+        progress: Whether to show bars, or who is told; None shows them on terminals.
 
     Raises:
         InputError: Token weights of an embedder that gives none, or an unknown tokenization.
@@ -59,7 +59,7 @@ class IndexMaker:
     learned_sparse: bool = False
     entities: EntityFinder | None = None
     vectors: VectorSettings = field(default_factory=VectorSettings)
-    progress: bool | None = None
+    progress: ShowProgress = None
 
     def __post_init__(self) -> None:
         lexical_tokens("", tokenization=self.tokenization)  # now, not after the reading

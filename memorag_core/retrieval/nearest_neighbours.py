@@ -19,6 +19,9 @@ from memorag_core.errors import MissingExtraError, StoreError
 from memorag_core.protocols import FloatMatrix
 from memorag_core.retrieval.vector_settings import VectorKind, VectorSettings, on_gpu
 from memorag_core.system.locking import Lock
+from memorag_core.system.logs import quiet
+
+quiet("faiss.loader")
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 """Numbers of rows; -1 for none."""

@@ -13,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from memorag_core.errors import InputError, StoreError
+from memorag_core.system.logs import quiet
+
+quiet("filelock")
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

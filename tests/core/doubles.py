@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from memorag_core import Ask, ClueKind, Document, Recollection, StoreError
-from memorag_core.protocols import Watch
+from memorag_core.protocols import ShowProgress, Watch
 
 SYNONYMS = {
     "mend": "repair",
@@ -72,7 +72,7 @@ class SentenceModel:
         text_or_documents: str | Sequence[Document],
         memory: SentenceMemory | None = None,
         *,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> SentenceMemory:
         texts = (
             [text_or_documents] if isinstance(text_or_documents, str) else [d.text for d in text_or_documents]

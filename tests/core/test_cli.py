@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from memorag_core import cli as cli_module
 from memorag_core.cli import main
 from tests.core.doubles import SentenceModel, write_beacon_checkpoint
 
+ROOT = Path(__file__).parents[2]
 TEXT = "The market opens at seven. Mara Venn repairs timepieces in Orrin. The river floods in spring."
 WHO = "Who mends a broken clock?"
 
@@ -127,6 +131,53 @@ def test_what_the_user_can_put_right_is_one_line_on_stderr_and_status_2(
     assert shown.err.startswith("memorag: ")
     assert shown.err.count("\n") == 1
     assert message in shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask", "nowhere.txt", WHO],
+        ["ask", "empty.txt", WHO],
+        ["ask", "latin.txt", WHO],
+        ["ask", "town.txt/below", WHO],
+        ["ask", "town.txt", " "],
+        ["ask", "town.txt", WHO, "--k", "0"],
+        ["ask", "town.txt", WHO, "--k", "-3"],
+        ["ask", ".", WHO],
+        ["ask", "town.txt", WHO, "--load", "nowhere"],
+        ["ask", "town.txt", WHO, "--load", "town.txt"],
+        ["ask", "town.txt", WHO, "--save", "."],
+        ["ask", "town.txt", WHO, "--save", "town.txt"],
+        ["ask", "town.txt", WHO, "--save", "town.txt/below"],
+        ["plan", "--file", "nowhere.txt"],
+        ["plan", "--file", "."],
+        ["plan", "--tokens", "0"],
+        ["compact", "nowhere"],
+    ],
+)
+def test_what_can_be_seen_at_once_is_said_before_torch_or_a_model_is_loaded(
+    file: Path, arguments: list[str]
+) -> None:
+    file.with_name("latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    file.with_name("empty.txt").write_text(" \n")
+    program = (
+        "import sys\nfrom memorag_core.cli import main\nstatus = main(sys.argv[1:])\n"
+        "sys.exit('torch is loaded' if 'torch' in sys.modules else status)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=file.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("memorag: ")
+    assert run.stderr.count("\n") == 1
+    assert not run.stderr.startswith("memorag: [")  # the number of an error is no word
 
 
 def test_a_ratio_other_than_the_saved_one_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ from memorag_core.conversation.followup import (
     with_last_question,
 )
 from memorag_core.conversation.newest import FoundTurn, newest_first
+from memorag_core.protocols import ShowProgress
 from memorag_evaluation.conversations import FOLLOW_UPS, generate_conversation
 from tests.core.doubles import SentenceMemory, SentenceModel, WordEmbedder, write_beacon_checkpoint
 
@@ -57,7 +58,7 @@ class ReadingModel(SentenceModel):
         self.read: list[list[str]] = []
 
     def memorize(
-        self, text_or_documents: Any, memory: SentenceMemory | None = None, *, progress: bool | None = None
+        self, text_or_documents: Any, memory: SentenceMemory | None = None, *, progress: ShowProgress = None
     ) -> SentenceMemory:
         if any("unreadable" in document.text for document in text_or_documents):
             raise RuntimeError("the model broke down")

@@ -36,6 +36,7 @@ from tests.core.hostile import changed
 from tests.core.memory.gist.conftest import gist_model, hosted
 from tests.core.memory.longcontext.conftest import save_model, text_model
 from tests.core.store.conftest import replace_content
+from tests.rules import examples
 
 SECONDS = 5.0
 """What no refusal takes, on the slowest machine; what counts to 10^9 takes minutes."""
@@ -77,7 +78,7 @@ def packed(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(data=st.data())
 def test_a_header_of_a_memory_is_taken_or_refused(name: str, data: st.DataObject) -> None:
     tensors, header = packed(name)
@@ -88,7 +89,7 @@ def test_a_header_of_a_memory_is_taken_or_refused(name: str, data: st.DataObject
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(data=st.data())
 def test_a_tensor_of_a_memory_is_taken_or_refused(name: str, data: st.DataObject) -> None:
     tensors, header = packed(name)
@@ -124,7 +125,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_manifest_with_the_right_hash_is_taken_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     folder = tmp_path / "store"
@@ -164,7 +165,7 @@ def test_a_row_that_nobody_would_have_saved_is_refused(tmp_path: Path, part: str
 JSON_FILES = ("config.json", "memorag-usage.json", "memorag.json", "generation_config.json")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_json_of_a_checkpoint_is_taken_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     folder = tmp_path / "model"

@@ -22,6 +22,7 @@ HANDING = (
     "request_batching.py",
     "locking.py",
     "query.py",
+    "recall.py",
     "streaming.py",
     "memorag.py",
     "requests.py",

@@ -24,6 +24,7 @@ from memorag_core import (
     RetrievalSettings,
     StoreError,
 )
+from memorag_core.protocols import ShowProgress
 from tests.core.doubles import SentenceMemory, SentenceModel, WordEmbedder, write_beacon_checkpoint
 
 TOWN = Document(
@@ -205,7 +206,7 @@ class _Failing(SentenceModel):
         text_or_documents: str | Sequence[Document],
         memory: SentenceMemory | None = None,
         *,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> SentenceMemory:
         if SEA in text_or_documents:
             raise MemoryError("out of memory")

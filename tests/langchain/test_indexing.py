@@ -20,6 +20,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_memorag import MemoRAGRetriever
 from memorag_core import Document as Source
 from memorag_core import InputError, MemoRAG
+from memorag_core.protocols import ShowProgress
 from tests.core.at_once import THREADS, at_once
 from tests.core.doubles import SentenceMemory, SentenceModel
 
@@ -41,7 +42,7 @@ class Reading(SentenceModel):
         text_or_documents: str | Sequence[Source],
         memory: SentenceMemory | None = None,
         *,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> SentenceMemory:
         self.read += 1
         return super().memorize(text_or_documents, memory, progress=progress)

@@ -25,6 +25,7 @@ from memorag_training.worlds import (
     templates,
 )
 from memorag_training.worlds.names import make_word, split_of_word
+from tests.rules import examples
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 IMPLICIT = ("trade", "attribute", "place", "thing", "two_hop")
@@ -241,7 +242,7 @@ def test_implicit_questions_share_no_content_word_with_any_of_their_evidence(
 # facts and questions -------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 2**32), split=st.sampled_from(SPLITS), characters=st.integers(1, 5000))
 def test_every_fact_stands_where_it_says_and_every_evidence_is_a_fact(
     seed: int, split: Split, characters: int
@@ -333,7 +334,7 @@ def test_every_kind_of_question_is_asked(split: Split, sample: dict[Split, list[
 # length, chance, filler ----------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 2**32), split=st.sampled_from(SPLITS), characters=st.integers(1, 6000))
 def test_a_text_ends_with_the_sentence_that_reaches_its_length(
     seed: int, split: Split, characters: int
@@ -344,7 +345,7 @@ def test_a_text_ends_with_the_sentence_that_reaches_its_length(
     assert not re.search(r"\.\s", text[max(last + 2, characters) :])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 2**32), sentences=st.integers(1, 120), share=st.floats(0, 0.9))
 def test_a_length_in_sentences_is_kept_and_so_is_the_share_of_filler(
     seed: int, sentences: int, share: float

@@ -3,8 +3,8 @@
 In: a reply, its question and request. Out: the lines that say something, and why every other line went. Knows
 no memory and no corpus.
 
-A reply is taken apart (``unwrapping``), each line freed of what surrounds the clue (``baring``) and judged
-by the information it carries (``judging``).
+A reply is taken apart (``reply_parser``), each line freed of what surrounds the clue (``strip_markup``) and
+judged by the information it carries (``filters``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A line of names into the names: "People: Ann, Bo" are two, "Paris, Texas" is one.
 
 In: a bare line. Out: names without what is said about them. Does not know which names lead somewhere: that is
-for ``judging``.
+for ``filters``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A reply into its lines: thoughts, turns, fences, JSON and tables are taken apart.
 
 In: what a model wrote. Out: its lines, those that cannot be clues marked with the reason. Knows nothing of
-what stands in a line; that is for ``baring``.
+what stands in a line; that is for ``strip_markup``.
 """
 
 from __future__ import annotations

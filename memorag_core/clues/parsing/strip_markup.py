@@ -1,6 +1,6 @@
 """A line without what surrounds the clue in it: numbers, bullets, labels, quotation marks, loops, citations.
 
-In: a line as a model wrote it. Out: the clue or clues in it. Judges nothing: that is for ``judging``.
+In: a line as a model wrote it. Out: the clue or clues in it. Judges nothing: that is for ``filters``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The beacon memory model (Activation Beacon, arXiv 2401.03462; MemoRAG, arXiv 2409.05591).
 
 In: texts or token ids. Out: memories and what is recalled from them. Read in this direction:
-windows (arithmetic) -> cache (the memory as a value) -> attention -> reading and asking -> parts -> model.
+schedule (arithmetic) -> cache (the memory as a value) -> attention -> prefill, generate -> partitions ->
+model.
 """
 
 from __future__ import annotations

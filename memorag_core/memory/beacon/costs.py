@@ -6,7 +6,7 @@ memory.
 A memory has a slot for every ``ratio`` tokens of closed windows (Activation Beacon, arXiv 2401.03462, section
 3; MemoRAG, arXiv 2409.05591) and all entries, raw and beacon, of the window that is not full. Reading holds,
 beside that, the room of the window in work and what one layer of the model needs for it; the terms below
-follow ``reading``, ``parts``, ``attention`` and ``asking`` line by line. Where a text may end anywhere they
+follow ``prefill``, ``partitions``, ``attention`` and ``generate`` line by line. Where a text may end they
 take what its longest window needs, so that more tokens never need less.
 
 Shape letters: L layers, B rows, H kv heads, N entries of a run, D head size.

@@ -1,7 +1,8 @@
 """Gist memory: an LLM condenses blocks of the text, and a memory model of another kind reads the gists.
 
 In: texts and questions. Out: memories and what is recalled from them. Read in this direction:
-blocks (text at its borders) -> condensing (requests, replies), local, journal -> memory -> pack -> model.
+blocks (text at its borders) -> condensing (requests, replies), local_condenser, journal -> memory ->
+serialize -> model.
 """
 
 from __future__ import annotations

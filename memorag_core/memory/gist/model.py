@@ -22,7 +22,7 @@ from memorag_core.memory.gist.serialize import pack, unpack
 from memorag_core.memory.llm import CONCURRENCY, CountTokens, Usage
 from memorag_core.memory.requests import is_whole
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.protocols import MemoryModel, Watch, asked_together
+from memorag_core.protocols import MemoryModel, ShowProgress, Watch, asked_together
 from memorag_core.system.progress import progress_bar
 from memorag_core.types import Ask, Document, Recollection
 
@@ -157,7 +157,7 @@ class GistModel:
         text_or_documents: str | Document | Sequence[str | Document],
         memory: GistMemory | None = None,
         *,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> GistMemory:
         """Have blocks of text condensed, and read the gists into a memory.
 
@@ -168,7 +168,7 @@ class GistModel:
         Args:
             text_or_documents: a text, a document, or several; plain texts get the lowest free number as id.
             memory: what was read before, to be continued; it stays as it is.
-            progress: whether to show bars, in tokens; None shows them on terminals.
+            progress: whether to show bars, in tokens, or who is told; None shows them on terminals.
 
         Raises:
             InputError: no text, an empty text, a document id that is in use, or a memory of other settings.
@@ -247,7 +247,7 @@ class GistModel:
         self,
         documents: Sequence[Document],
         blocks: Sequence[Sequence[Block]],
-        progress: bool | None,
+        progress: ShowProgress,
     ) -> list[list[Gist]]:
         """The gists of each document."""
         tasks = [self._tasks(document, own) for document, own in zip(documents, blocks, strict=True)]

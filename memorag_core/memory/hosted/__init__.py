@@ -1,7 +1,7 @@
 """Hosted models as memory: any chat model behind an API that reads the text in its prompt.
 
 In: texts and questions. Out: memories and what is recalled from them. Read in this direction:
-memory (text in parts that stand in one prompt each) -> pack -> model.
+memory (text in parts that stand in one prompt each) -> serialize -> model.
 """
 
 from __future__ import annotations

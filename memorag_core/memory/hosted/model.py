@@ -22,7 +22,7 @@ from memorag_core.memory.partitions import check_documents
 from memorag_core.memory.prompt_chunks import Piece, cut_pieces
 from memorag_core.memory.requests import check_new_tokens, checked_asks, is_whole
 from memorag_core.prompts import PromptSet, load_prompts
-from memorag_core.protocols import Watch
+from memorag_core.protocols import ShowProgress, Watch
 from memorag_core.types import Ask, Document, Recollection
 
 CAPACITY = 100_000
@@ -126,7 +126,7 @@ class HostedModel:
         text_or_documents: str | Document | Sequence[str | Document],
         memory: HostedMemory | None = None,
         *,
-        progress: bool | None = None,
+        progress: ShowProgress = None,
     ) -> HostedMemory:
         """Cut text into parts; no request is sent.
 

@@ -1,7 +1,7 @@
 """Long-context models as memory: any decoder-only causal language model whose KV cache is the memory.
 
 In: texts or token ids. Out: memories and what is recalled from them. Read in this direction:
-layout (what the layers see) -> host (the model) -> attention -> reading and asking -> parts -> model.
+layout (what the layers see) -> host (the model) -> attention -> prefill, generate -> partitions -> model.
 """
 
 from __future__ import annotations

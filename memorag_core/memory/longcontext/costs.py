@@ -4,8 +4,8 @@ In: the shape of a model, a number of tokens. Out: bytes. Knows no tensors and n
 
 A memory keeps the keys and values of every token in layers that see all, and of the tokens that the next
 one will see in layers with a window. Reading holds, beside the memory, what one layer needs for a chunk; the
-terms below follow ``reading``, ``parts``, ``attention`` and ``asking`` line by line. Every token is its own
-slot, so the ratio is 1.
+terms below follow ``prefill``, ``partitions``, ``attention`` and ``generate`` line by line. Every token is
+its own slot, so the ratio is 1.
 
 Shape letters: L layers, B rows, H kv heads, N tokens of a run, D head size.
 """

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from memorag_core.errors import InputError
-from memorag_core.protocols import Embedder, FloatMatrix, LearnedSparseEncoder, TokenWeights
+from memorag_core.protocols import Embedder, FloatMatrix, LearnedSparseEncoder, ShowProgress, TokenWeights
 from memorag_core.system.progress import progress_bar
 from memorag_core.types import Chunk
 
@@ -51,7 +51,7 @@ def encode_chunks(
     vectors: bool = True,
     weights: bool = False,
     batch_size: int = 64,
-    progress: bool | None = None,
+    progress: ShowProgress = None,
 ) -> Encoded:
     """Encode chunks, ``batch_size`` texts at a time.
 
@@ -62,7 +62,7 @@ def encode_chunks(
         vectors: Whether its vectors are wanted.
         weights: Whether its token weights are.
         batch_size: The most texts handed to the embedder in one call, which bounds its memory.
-        progress: Whether to show a bar; None shows it on terminals.
+        progress: Whether to show a bar, or who is told; None shows it on terminals.
 
     Returns:
         Rows of length 1 and mappings, one a chunk, of what was wanted.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from memorag_core.clues import generate_clues, recall
 from memorag_core.errors import InputError, MemoRAGError
+from memorag_core.protocols import ShowProgress
 from memorag_core.settings import ClueSettings
 from memorag_core.types import Ask, Clue, ClueKind, Place, Recollection, Span
 from tests.core.doubles import SentenceModel
@@ -26,7 +27,7 @@ class Scripted:
     asked: list[tuple[tuple[Ask, ...], str | None, int | None]] = field(default_factory=list)
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
 
-    def memorize(self, text_or_documents: Any, memory: Any = None, *, progress: bool | None = None) -> Any:
+    def memorize(self, text_or_documents: Any, memory: Any = None, *, progress: ShowProgress = None) -> Any:
         return None
 
     def recollect(

@@ -27,6 +27,7 @@ from memorag_core.memory.tokenized_text import DocumentSpan
 from tests.core.memory.beacon.conftest import beacon_model
 from tests.core.memory.longcontext.conftest import causal_model, random_ids
 from tests.core.memory.packed import assert_same, packed
+from tests.rules import examples
 
 WINDOW = 8
 
@@ -104,7 +105,7 @@ def small_blocks(patched: pytest.MonkeyPatch, rows: int) -> None:
     patched.setattr(longcontext, "BLOCK_ROWS", rows)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     kind=kinds,
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6),
@@ -145,7 +146,7 @@ def test_reading_at_once_equals_appending_and_every_part_is_read_as_alone(
             assert_same(packed(model, one.row(row)), alone)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     kind=kinds,
     lengths=st.lists(st.integers(1, 60), min_size=2, max_size=6),

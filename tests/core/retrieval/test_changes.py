@@ -18,6 +18,7 @@ from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.vector_settings import VectorSettings
 from tests.core.retrieval.clustered import Numbered, clustered, exact, numbers, with_added, without
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, dense_of
+from tests.rules import examples
 
 POOL = clustered(400, 8, clusters=5, seed=3)
 POOL[50:60] = POOL[0]  # ties are common
@@ -94,7 +95,7 @@ def test_any_changes_give_what_building_afresh_gives_and_old_values_stay(
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(changes, st.integers(20, 200), shares, shares, st.integers(1, 250))
 def test_approximate_kinds_keep_the_same_chunks_give_k_of_them_and_score_them_exactly(
     kind: Literal["hnsw", "ivf"], given_changes: list[Change], start: int, tail: float, dead: float, k: int

@@ -14,12 +14,16 @@ from types import FrameType
 import pytest
 
 from tests.core.store.faulting import FIRST, NEXT, OPEN_CHANGES, holds, loaded, opened
-from tests.core.store.moments import Moment, first_and_last, interrupted, moments
+from tests.core.store.moments import CORE, Moment, first_and_last, interrupted, moments
 
 CLOSE = ("memorag.py", "store/writing.py", "store/folder.py")
 """Modules at whose lines the change comes about; of the others the quick test takes some."""
 EVERY = 25
 SECONDS = 20
+
+
+def test_the_modules_that_are_looked_at_closely_are_there() -> None:
+    assert all((CORE / module).is_file() for module in CLOSE)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from memorag_core.store import StoredCorpus, load_store, read_manifest, save_sto
 from memorag_core.store.layout import Quantized
 from memorag_core.store.quantizing import LEVELS, dequantize, quantize
 from tests.core.store.conftest import MODEL, corpus, rewrite_manifest
+from tests.rules import examples
 
 Bits = Literal["int8", "int4"]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -38,7 +39,7 @@ def cached(encoding: str = "float", seed: int = 0) -> StoredCorpus:
 @pytest.mark.parametrize("encoding", ["int8", "int4"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_what_came_back_quantized_again_gives_the_same_bytes(
     encoding: Bits, dtype: torch.dtype, data: st.DataObject
 ) -> None:

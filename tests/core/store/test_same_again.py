@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from memorag_core import Chunk, Document
 from memorag_core.store import StoredCorpus, load_store, read_manifest, save_store
 from tests.core.store.conftest import MODEL, corpus, same
+from tests.rules import examples
 
 _METADATA = st.dictionaries(
     st.text(max_size=4),
@@ -40,7 +41,7 @@ _METADATA = st.dictionaries(
     metadata=_METADATA,
     chunk_metadata=_METADATA,
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_what_is_loaded_is_what_was_saved_for_any_text_and_metadata(
     texts: list[str], metadata: dict[str, Any], chunk_metadata: dict[str, Any]
 ) -> None:

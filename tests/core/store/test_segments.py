@@ -24,6 +24,7 @@ from memorag_core.store import (
     save_store,
 )
 from tests.core.store.conftest import MODEL, corpus, same
+from tests.rules import examples
 
 ENTRIES = torch.randn(2, 3, 2, 4096, 4, generator=torch.Generator().manual_seed(0))
 
@@ -154,7 +155,7 @@ def test_a_store_of_another_model_is_written_over_and_shares_nothing(tmp_path: P
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_after_any_changes_and_compactions_the_store_holds_the_last_state(data: st.DataObject) -> None:
     import tempfile
 

@@ -29,6 +29,7 @@ from tests.core.memory.beacon.conftest import (
     random_ids,
     small_tokenizer,
 )
+from tests.rules import examples
 
 WORDS = "the rower ties the green boat to the pier and reads a letter from her brother "
 
@@ -64,7 +65,7 @@ def peak_of(run: Callable[[], object]) -> int:
     return most
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(window=st.sampled_from([8, 12]), ratio=st.integers(2, 8), tokens=st.integers(1, 60))
 def test_the_planned_bytes_of_a_memory_are_its_bytes(window: int, ratio: int, tokens: int) -> None:
     model = shaped(window)
@@ -77,7 +78,7 @@ def test_the_planned_bytes_of_a_memory_are_its_bytes(window: int, ratio: int, to
     assert costs.parts(tokens, ratio) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     capacity=st.sampled_from([16, 24]),
     overlap=st.integers(0, 9),
@@ -111,7 +112,7 @@ def test_what_stands_before_a_text_and_what_fills_windows_is_planned_too() -> No
     assert costs.memory(memory.tokens, model.ratio) == memory.nbytes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     ratio=st.integers(2, 16),
     tokens=st.integers(1, 50_000),

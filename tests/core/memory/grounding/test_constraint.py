@@ -25,6 +25,7 @@ from memorag_core.memory.grounding import (
 )
 from memorag_core.types import Place
 from tests.core.memory.grounding.corpora import KINDS, corpora, in_text, spans, trained, vocabulary_of
+from tests.rules import examples
 
 Logits = npt.NDArray[np.floating[Any]]
 
@@ -127,7 +128,7 @@ def gives(values: Logits) -> Callable[[], Logits]:
     return lambda: values
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(corpora, tokenizers, st.integers(0, 2**32 - 1), st.integers(0, 40), st.booleans(), st.booleans())
 def test_the_chosen_token_is_the_best_of_all_that_are_allowed(
     documents: list[Document], kind: tuple[str, int], seed: int, ranked: int, often: bool, ties: bool
@@ -153,7 +154,7 @@ def test_the_chosen_token_is_the_best_of_all_that_are_allowed(
             assert held.spans() == (*slow.said, *slow.cut_back())
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(corpora, tokenizers, st.integers(0, 2**32 - 1))
 def test_every_line_stands_in_a_document_at_its_place_from_word_to_word(
     documents: list[Document], kind: tuple[str, int], seed: int
@@ -181,7 +182,7 @@ def test_every_line_stands_in_a_document_at_its_place_from_word_to_word(
         last = line.last
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(corpora, tokenizers, st.data())
 def test_a_model_that_says_lines_of_the_corpus_anyway_says_the_same(
     documents: list[Document], kind: tuple[str, int], data: st.DataObject

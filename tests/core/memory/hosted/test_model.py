@@ -272,7 +272,7 @@ def test_every_request_but_the_first_of_a_part_finds_the_part_in_the_cache(serve
 
 
 def test_a_text_below_what_providers_cache_waits_for_no_first_request(server: ChatServer) -> None:
-    server.seconds = 0.1
+    server.seconds = 0.5
     model = HostedModel(chat(server), concurrency=4)
     model.recollect(asks(["A?", "B?", "C?", "D?"], "span"), model.memorize(ISLAND))
     assert server.most_at_once == 4

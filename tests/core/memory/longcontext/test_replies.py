@@ -26,6 +26,7 @@ from tests.core.memory.longcontext.conftest import (
     random_ids,
     text_model,
 )
+from tests.rules import examples
 
 CHATML = (
     "{% for message in messages %}<|ask|>{{ message['role'] }}: {{ message['content'] }}<|line|>{% endfor %}"
@@ -46,7 +47,7 @@ def test_decoded_ids_are_those_of_plain_generate(family: str, context: int, prom
     assert family == "gpt2" or len(set(expected.flatten().tolist())) > 1  # they do not repeat one token
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     family=st.sampled_from(ISSUE_FAMILIES),
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),

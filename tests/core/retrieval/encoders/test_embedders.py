@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.retrieval.encoders.embedders import as_embedder
+from memorag_core.retrieval.encoders.flag import flag_embedder
 from tests.core.retrieval.conftest import HashedWords, chunks_of, dense_of
 
 TEXTS = ["a lantern", "the harbour clock", "she mends the lantern"]
@@ -88,3 +90,13 @@ def test_anything_else_is_refused_by_name_with_what_was_expected() -> None:
     ]:
         with pytest.raises(InputError, match=said):
             as_embedder(wrong)
+
+
+def test_a_library_that_is_there_and_cannot_be_imported_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "FlagEmbedding.py").write_text("import what_it_does_not_fit\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "FlagEmbedding", raising=False)
+    with pytest.raises(MissingExtraError, match=r"installed, but cannot be imported \(No module named 'what"):
+        flag_embedder("a-name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections.abc import Sequence
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memorag_core.documents.chunking import split_documents
+from memorag_core.errors import MissingExtraError
 from memorag_core.protocols import TextEncoder
 from memorag_core.retrieval.encoders.embedders import as_embedder, text_encoder
 from memorag_core.retrieval.encoders.flag import flag_embedder
@@ -139,7 +140,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_chunks_fit_the_encoders_that_run_here(model: Any, tmp_path: Path) -> None:
     text = "The captain mends a lantern daily. Who does it on the mountain? " * 20
     encoders: list[Any] = [as_embedder(model)]
-    if find_spec("FlagEmbedding"):
+    with suppress(MissingExtraError):
         encoders.append(flag_embedder(write_encoder(tmp_path), device="cpu"))
     for encoder in encoders:
         itself = text_encoder(encoder) is encoder
