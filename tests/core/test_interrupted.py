@@ -18,7 +18,10 @@ from tests.core.interrupts import interrupted_at
 TEXT = "Tamsin Oakley covers houses with slate. Maud Vane delivers babies. Barnaby Rudd keeps a tortoise."
 QUESTIONS = ["Who covers houses?", "Who delivers babies?", "Who keeps a tortoise?"]
 LIMIT = 20
-HANDING = ("gathering.py", "locking.py", "asking.py", "watching.py", "pipeline.py", "asks.py", "corpus.py")
+HANDING = (
+    *("request_batching.py", "locking.py", "query.py", "asker.py", "cache.py", "outcomes.py", "streaming.py"),
+    *("memorag.py", "requests.py", "corpus.py"),
+)
 """Where calls wait for one another."""
 
 
@@ -85,7 +88,7 @@ def test_a_batch_may_be_interrupted_at_any_line() -> None:
     expected = rag.retrieve_batch(QUESTIONS, k=1)
 
     def ask() -> Any:
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         return rag.retrieve_batch(QUESTIONS, k=1)
 
     def check() -> None:
@@ -124,12 +127,12 @@ def test_a_stream_and_its_thread_may_be_interrupted_at_any_line() -> None:
 def test_those_that_wait_are_answered_whoever_is_interrupted() -> None:
     rag = memory(0.001)
     expected = {question: rag.explain(question, k=1).evidence for question in QUESTIONS}
-    gathering = rag._memorized().gathering
+    gathering = rag._asker.of(rag._memorized()).batching
     with ThreadPoolExecutor(8) as pool:
         for number in range(120):
             others = [pool.submit(rag.explain, question, k=1) for question in QUESTIONS * 2]
             interrupted_at(
-                number, lambda: rag.explain(QUESTIONS[0], k=1), files=("gathering.py", "locking.py")
+                number, lambda: rag.explain(QUESTIONS[0], k=1), files=("request_batching.py", "locking.py")
             )
             for question, other in zip(QUESTIONS * 2, others, strict=True):
                 assert other.result(LIMIT).evidence == expected[question]
@@ -148,7 +151,7 @@ def test_what_is_memorized_next_is_read_after_an_interrupt_at_any_line() -> None
     def change() -> None:
         rag.memorize(Document("Rufus Hale bakes bread.", f"one {next(numbers)}"))
 
-    assert every_line(change, check, files=("pipeline.py", "locking.py")) > 10
+    assert every_line(change, check, files=("memorag.py", "locking.py")) > 10
     assert rag.retrieve("Who mends clocks?", k=1)[0].chunk.text == "Edith Ashdown mends clocks."
 
 
@@ -165,11 +168,11 @@ def test_a_task_may_be_cancelled_at_any_await() -> None:
     expected = rag.explain(QUESTIONS[0], k=1).evidence
     for steps in (*range(12), 20, 40, 80, 160):
         corpus = rag._memorized()
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         asyncio.run(_cancelled(rag.arecall_clues(QUESTIONS), steps))
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         asyncio.run(_cancelled(rag.aretrieve(QUESTIONS[1], k=1), steps))
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         assert asyncio.run(asyncio.wait_for(rag.aretrieve(QUESTIONS[0], k=1), LIMIT)) == expected
         assert on_a_thread(lambda: rag.explain(QUESTIONS[0], k=1)).evidence == expected
 
