@@ -268,8 +268,10 @@ class QueryCallbacks:
     callback raises ends the call.
     """
 
-    hears_clues: bool = True
-    """Whether ``on_clue`` is to be called; False spares reading replies while they grow."""
+    @property
+    def hears_clues(self) -> bool:
+        """Whether ``on_clue`` is to be called; False spares reading replies while they grow."""
+        return True
 
     def context(self) -> AbstractContextManager[Context]:
         """The context in which the memory is asked; a chat model behind it may find its caller there."""
@@ -310,7 +312,10 @@ class QueryCallbacks:
 class AsyncQueryCallbacks:
     """``QueryCallbacks`` that are awaited on the event loop, one after the other in the same order."""
 
-    hears_clues: bool = True
+    @property
+    def hears_clues(self) -> bool:
+        """See ``QueryCallbacks``."""
+        return True
 
     def context(self) -> AbstractContextManager[Context]:
         """See ``QueryCallbacks``."""

@@ -422,11 +422,15 @@ def memorized(corpus: Corpus | None) -> Corpus:
 
 
 class _Silent(QueryCallbacks):
-    hears_clues = False
+    @property
+    def hears_clues(self) -> bool:
+        return False
 
 
 class _AsyncSilent(AsyncQueryCallbacks):
-    hears_clues = False
+    @property
+    def hears_clues(self) -> bool:
+        return False
 
 
 _SILENT, _ASYNC_SILENT = _Silent(), _AsyncSilent()
