@@ -261,11 +261,12 @@ class AsyncSearcher(Searcher, Protocol):
 
 
 class QueryCallbacks:
-    """Is told of the steps of a call to the pipeline, on the thread that calls; does nothing by itself.
+    """Is told of the steps of a call to the pipeline, where that was called; does nothing by itself.
 
     Override what you want to hear. ``place`` is the place of a question among those of the call, from 0.
     Every step that was started for a question is ended for it, by ``..._end`` or by ``..._error``. What a
-    callback raises ends the call.
+    callback raises ends the call. In calls that are awaited they are called on the event loop, all clues
+    before the first ``on_recall_end``.
     """
 
     @property
@@ -310,7 +311,7 @@ class QueryCallbacks:
 
 
 class AsyncQueryCallbacks:
-    """``QueryCallbacks`` that are awaited on the event loop, one after the other in the same order."""
+    """``QueryCallbacks`` for calls that are awaited: each is awaited before the next one is called."""
 
     @property
     def hears_clues(self) -> bool:
@@ -325,7 +326,7 @@ class AsyncQueryCallbacks:
         """See ``QueryCallbacks``; so below."""
 
     async def on_clue(self, place: int, clue: Clue) -> None:
-        """All clues of a call come before its first ``on_recall_end``."""
+        """The line of a clue is complete."""
 
     async def on_recall_end(self, place: int, recall: Recall) -> None:
         """The clues of a question are chosen."""

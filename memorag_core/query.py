@@ -11,10 +11,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from memorag_core.clues.asker import Asker
 from memorag_core.clues.request_batching import MOST
@@ -33,8 +33,11 @@ from memorag_core.retrieval import FanOut
 from memorag_core.retrieval.queries import query_texts
 from memorag_core.settings import ClueSettings, RetrievalSettings
 from memorag_core.system.locking import OfProcess
-from memorag_core.system.outcomes import aoutcomes, atold, outcomes, told
+from memorag_core.system.outcomes import aoutcomes, atold, awaited, outcomes, told
 from memorag_core.types import Chunk, Clue, ClueKind, Findings, Recall
+
+AnyCallbacks: TypeAlias = QueryCallbacks | AsyncQueryCallbacks
+"""Whom a call that is awaited tells of its steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +89,14 @@ class QueryPipeline:
         filter: Whether a chunk of the corpus may be found.
     """
 
-    asker: Asker
-    reranker: Reranker | None
-    count_tokens: CountTokens
-    corpus: Corpus | None
+    asker: Asker = field(repr=False)
+    reranker: Reranker | None = field(repr=False)
+    count_tokens: CountTokens = field(repr=False)
+    corpus: Corpus | None = field(repr=False)
     clues: ClueSettings
     retrieval: RetrievalSettings
     k: int | None = None
-    base_retriever: FanOut | None = None
+    base_retriever: FanOut | None = field(default=None, repr=False)
     filter: Callable[[Chunk], bool] | None = None
 
     @property
@@ -144,7 +147,7 @@ class QueryPipeline:
         return tuple(map(QueryResult, recalled, cast("Sequence[Findings]", found)))
 
     async def arun(
-        self, questions: Sequence[str], callbacks: AsyncQueryCallbacks | None = None
+        self, questions: Sequence[str], callbacks: AnyCallbacks | None = None
     ) -> tuple[QueryResult, ...]:
         """``run`` that leaves the event loop free; cancelling it ends the asking at the next token."""
         k = self.check()
@@ -162,7 +165,7 @@ class QueryPipeline:
         return _joined(recalled, good, self._search(k, good, callbacks, each=True))
 
     async def arun_outcomes(
-        self, questions: Sequence[str], callbacks: AsyncQueryCallbacks | None = None
+        self, questions: Sequence[str], callbacks: AnyCallbacks | None = None
     ) -> tuple[QueryResult | Exception, ...]:
         """``run_outcomes`` that leaves the event loop free."""
         k = self.check()
@@ -198,7 +201,7 @@ class QueryPipeline:
     async def arecall(
         self,
         questions: Sequence[str],
-        callbacks: AsyncQueryCallbacks | None = None,
+        callbacks: AnyCallbacks | None = None,
         *,
         heard: Heard | None = None,
     ) -> tuple[Recall, ...]:
@@ -213,7 +216,7 @@ class QueryPipeline:
         return tuple(self._recall(questions, callbacks, each=True))
 
     async def arecall_outcomes(
-        self, questions: Sequence[str], callbacks: AsyncQueryCallbacks | None = None
+        self, questions: Sequence[str], callbacks: AnyCallbacks | None = None
     ) -> tuple[Recall | Exception, ...]:
         """``recall_outcomes`` in a thread; cancelling it ends the asking at the next token."""
         return tuple(await self._arecall(questions, callbacks, each=True))
@@ -226,7 +229,7 @@ class QueryPipeline:
         return tuple(cast("Sequence[Findings]", found))
 
     async def asearch(
-        self, recalled: Sequence[Recall], callbacks: AsyncQueryCallbacks | None = None
+        self, recalled: Sequence[Recall], callbacks: AnyCallbacks | None = None
     ) -> tuple[Findings, ...]:
         """``search`` that leaves the event loop free: the corpus is searched in a thread."""
         found = await self._asearch(self.check(), dict(enumerate(recalled)), callbacks, each=False)
@@ -267,12 +270,12 @@ class QueryPipeline:
     async def _arecall(
         self,
         questions: Sequence[str],
-        callbacks: AsyncQueryCallbacks | None,
+        callbacks: AnyCallbacks | None,
         *,
         each: bool,
         heard: Heard | None = None,
     ) -> Sequence[Recall | Exception]:
-        callbacks, questions = callbacks or _ASYNC_SILENT, _listed(questions)
+        callbacks, questions = callbacks or _SILENT, _listed(questions)
         places = _places(questions)
         loop, stop = asyncio.get_running_loop(), Event()
         lines: asyncio.Queue[tuple[str, Clue] | None] = asyncio.Queue()
@@ -293,7 +296,7 @@ class QueryPipeline:
                 asking.add_done_callback(lambda _: lines.put_nowait(None))
                 while callbacks.hears_clues and (line := await lines.get()) is not None:
                     for place in places[line[0]]:
-                        await callbacks.on_clue(place, line[1])
+                        await awaited(callbacks.on_clue(place, line[1]))
                 return await asking
             finally:
                 stop.set()
@@ -341,7 +344,7 @@ class QueryPipeline:
 
         def work() -> Sequence[Findings | Exception]:
             some = [*recalled.values()]
-            return outcomes(find, some) if each else find(some)
+            return outcomes(find, some) if each or not some else find(some)
 
         def end(place: int, findings: Findings) -> None:
             for failure in findings.failures:
@@ -357,18 +360,23 @@ class QueryPipeline:
         )
 
     async def _asearch(
-        self, k: int, recalled: Mapping[int, Recall], callbacks: AsyncQueryCallbacks | None, *, each: bool
+        self,
+        k: int,
+        recalled: Mapping[int, Recall],
+        callbacks: AnyCallbacks | None,
+        *,
+        each: bool,
     ) -> Sequence[Findings | Exception]:
-        callbacks, find = callbacks or _ASYNC_SILENT, partial(self._afind, k)
+        callbacks, find = callbacks or _SILENT, partial(self._afind, k)
 
         async def work() -> Sequence[Findings | Exception]:
             some = [*recalled.values()]
-            return await aoutcomes(find, some) if each else await find(some)
+            return await aoutcomes(find, some) if each or not some else await find(some)
 
         async def end(place: int, findings: Findings) -> None:
             for failure in findings.failures:
-                await callbacks.on_search_failed(place, failure)
-            await callbacks.on_search_end(place, findings)
+                await awaited(callbacks.on_search_failed(place, failure))
+            await awaited(callbacks.on_search_end(place, findings))
 
         return await atold(
             recalled,
@@ -427,13 +435,7 @@ class _Silent(QueryCallbacks):
         return False
 
 
-class _AsyncSilent(AsyncQueryCallbacks):
-    @property
-    def hears_clues(self) -> bool:
-        return False
-
-
-_SILENT, _ASYNC_SILENT = _Silent(), _AsyncSilent()
+_SILENT = _Silent()
 
 _THREADS = OfProcess(lambda: ThreadPoolExecutor(MOST, thread_name_prefix="memorag-asking"))
 """For those who await a memory: as many as a pass takes questions. They are begun as they are needed."""

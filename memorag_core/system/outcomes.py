@@ -6,6 +6,7 @@ In: items, the work, whom to tell. Out: for each item its result, or its error. 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from inspect import isawaitable
 from typing import TypeVar
 
 from memorag_core.errors import MemoRAGError
@@ -91,32 +92,31 @@ async def atold(
     places: Collection[int],
     work: Callable[[], Awaitable[Sequence[Result | Exception]]],
     *,
-    start: Callable[[int], Awaitable[object]],
-    end: Callable[[int, Result], Awaitable[object]],
-    error: Callable[[int, BaseException], Awaitable[object]],
+    start: Callable[[int], object],
+    end: Callable[[int, Result], object],
+    error: Callable[[int, BaseException], object],
 ) -> Sequence[Result | Exception]:
-    """``told`` for an event loop: all are awaited one after the other."""
+    """``told`` for an event loop: what can be awaited is awaited, one after the other."""
     begun: list[int] = []
     try:
         for place in places:
-            await start(place)
+            await awaited(start(place))
             begun.append(place)
         found = await work()
         for outcome in found:
             place = begun.pop(0)
             if isinstance(outcome, Exception):
-                await error(place, outcome)
+                await awaited(error(place, outcome))
             else:
-                await end(place, outcome)
+                await awaited(end(place, outcome))
     except BaseException as raised:
         for place in begun:
-            await error(place, raised)
+            await awaited(error(place, raised))
         raise
     return found
 
 
-def raise_first(found: Sequence[object]) -> None:
-    """Raise the first error among outcomes, if there is one."""
-    for outcome in found:
-        if isinstance(outcome, BaseException):
-            raise outcome
+async def awaited(value: object) -> None:
+    """Wait for what a callback gave, if that can be awaited."""
+    if isawaitable(value):
+        await value
