@@ -22,12 +22,13 @@ from langchain_core.retrievers import LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStore
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from langchain_memorag.callbacks import AsyncRuns, Runs
 from langchain_memorag.choosing import ChoosesRetrieval, changed, checked_kinds, checked_retrieval, refuse
 from langchain_memorag.documents import evidence_document, listed, memorized_document, sources
 from langchain_memorag.editing import put, take_out
+from langchain_memorag.filters import Filter, check_filtered, checked_filter, chunks_that_pass
 from langchain_memorag.holding import HoldsMemory
 from langchain_memorag.over import Over, checked_over, fan_out
 from langchain_memorag.runs import (
@@ -59,6 +60,7 @@ class RetrieverOptions(TypedDict, total=False):
     kinds: Sequence[ClueKind] | None
     retrieval: RetrievalSettings | Mapping[str, Any] | None
     annotate: bool
+    filter: Filter | None
     over: Over | None
     concurrency: int
     timeout: float | None
@@ -75,12 +77,14 @@ class Choice(TypedDict, total=False):
         kinds: Kinds of clue to ask for.
         retrieval: How rankings are joined.
         annotate: Whether documents say how they were found.
+        filter: Which documents may be found, in place of the retriever's own filter.
     """
 
     k: int | None
     kinds: Sequence[ClueKind] | None
     retrieval: RetrievalSettings | Mapping[str, Any] | None
     annotate: bool | None
+    filter: Filter | None
 
 
 class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
@@ -95,9 +99,10 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     over all others, and so have those of what ``over`` found, with ``document_id``, ``start`` and ``end``
     where it does not say them itself, and with ``failures`` where some of the searches failed.
 
-    ``k``, ``kinds``, ``retrieval`` and ``annotate`` can be given at a call too, ``retriever.invoke(question,
-    k=2)``, and all of them made configurable fields. ``batch`` and ``abatch`` put all questions to the
-    memory in one pass, or, where the config has ``max_concurrency``, that many at a time.
+    ``k``, ``kinds``, ``retrieval``, ``annotate`` and ``filter`` can be given at a call too,
+    ``retriever.invoke(question, k=2)``, and all of them made configurable fields. ``batch`` and ``abatch``
+    put all questions to the memory in one pass, or, where the config has ``max_concurrency``, that many at a
+    time.
 
     LangChain's indexing API (``langchain_core.indexing.index``) takes it as its destination.
 
@@ -109,6 +114,10 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         retrieval: How the rankings of question and clues are joined: settings in place of those of
             ``memorag``, or only the fields that differ, ``{"span_weight": 0.5}``.
         annotate: Whether the metadata of documents say how they were found; see above.
+        filter: Find only some documents: a function from a document (a chunk as it would be found, not
+            annotated) to whether it may be, or the metadata that it must have, ``{"year": 2026}``. ``k``
+            documents come back where as many pass, else all that do. The clues are recalled from the whole
+            memory. Left out of ``repr`` and of every serialized form.
         over: A retriever or a vector store of LangChain, which is searched with the question and each
             clue, instead of the chunks of what was memorized. A retriever decides itself how many documents
             it gives to a search. Left out of ``repr`` and of every serialized form.
@@ -122,6 +131,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     model_config = ConfigDict(extra="forbid")
 
     k: int | None = Field(default=None, ge=1)
+    filter: Any = Field(default=None, repr=False, exclude=True)
     over: Any = Field(default=None, repr=False, exclude=True)
     concurrency: int = Field(default=FanOut.CONCURRENCY, ge=1)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -130,6 +140,16 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     @classmethod
     def _is_over(cls, value: Any) -> Any:
         return checked_over(value)
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _is_filter(cls, value: Any) -> Any:
+        return checked_filter(value)
+
+    @model_validator(mode="after")
+    def _filters_what_was_memorized(self) -> Self:
+        check_filtered(self.filter, self.over)
+        return self
 
     @classmethod
     def from_texts(
@@ -366,7 +386,9 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
 
     def _pipeline(self, choice: Choice, callbacks: Mapping[str, BaseCallbackManager]) -> QueryPipeline:
         """What holds for a call: what it says, else what the retriever says, else the settings."""
-        k, kinds = choice.get("k"), choice.get("kinds")
+        k, kinds, wanted = choice.get("k"), choice.get("kinds"), checked_filter(choice.get("filter"))
+        wanted = self.filter if wanted is None else wanted
+        check_filtered(wanted, self.over)
         settings = changed(self.memorag.retrieval, self.retrieval)
         over = None
         if self.over is not None:
@@ -377,6 +399,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
                 clue_kinds=self.kinds if kinds is None else checked_kinds(kinds),
                 retrieval_settings=changed(settings, checked_retrieval(choice.get("retrieval"))),
                 base_retriever=over,
+                filter=chunks_that_pass(wanted),
             )
         )
 
