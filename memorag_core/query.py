@@ -247,17 +247,25 @@ class QueryPipeline:
     ) -> Sequence[Recall | Exception]:
         callbacks, questions = callbacks or _SILENT, _listed(questions)
         places = _places(questions)
+        raised: list[BaseException] = []
 
         def hear(question: str, clue: Clue) -> None:
-            for place in places[question]:
-                callbacks.on_clue(place, clue)
+            try:
+                for place in places[question]:
+                    callbacks.on_clue(place, clue)
+            except BaseException as error:
+                raised.append(error)
+                raise
             if heard is not None:
                 heard(question, clue)
 
         def work() -> Sequence[Recall | Exception]:
             listener = hear if callbacks.hears_clues else heard
             with callbacks.context() as context:
-                return context.run(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
+                found = context.run(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
+            if raised:  # of a callback, and no question's own
+                raise raised[0]
+            return found
 
         return told(
             range(len(questions)),
