@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "langchain_core":
         raise
-    raise MissingExtraError("langchain-core", "langchain", "langchain_memorag") from error
+    raise MissingExtraError("langchain-core", "langchain", "langchain_memorag", error) from error
 
 __all__ = [
     "ClueCompressor",

@@ -98,11 +98,16 @@ def changed(
     return replace(settings, **(retrieval or {}))
 
 
-def refuse(function: str, unknown: Mapping[str, Any]) -> None:
+def refuse(function: str, given: Mapping[str, Any], *, besides: type | None = None) -> None:
     """Refuse arguments that LangChain's signatures let in and that mean nothing here.
 
+    Args:
+        function: What was called.
+        given: The arguments.
+        besides: A ``TypedDict`` of those that mean something.
+
     Raises:
-        TypeError: There is one, as for any function of Python.
+        TypeError: There is another one, as for any function of Python.
     """
-    for name in unknown:
+    for name in given.keys() - getattr(besides, "__annotations__", {}).keys():
         raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

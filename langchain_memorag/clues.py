@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextvars import copy_context
-from queue import Empty, SimpleQueue
-from threading import Event, Thread
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.config import get_config_list
 from pydantic import ConfigDict
 
+from langchain_memorag.callbacks import AsyncRuns, Runs
 from langchain_memorag.choosing import ChoosesKinds, refuse
 from langchain_memorag.holding import HoldsMemory
-from langchain_memorag.recalling import arecall_all, recall_all
 from langchain_memorag.runs import raised, rounds
-from memorag_core import Clue, ClueKind, MemoRAGError, Recall
-
-_LOOK = 0.05  # seconds between two looks at whether who speaks is still there
+from memorag_core import Clue, ClueKind, ClueStream, QueryOptions, QueryPipeline, Recall
 
 
 class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clue]]):
@@ -62,8 +57,8 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
             NothingMemorizedError: There is nothing to recall.
         """
         refuse("MemoRAGClues.invoke", kwargs)
-        recalled = recall_all(self.memorag, [input], [ensure_config(config)], **self._how(kinds))
-        return _lists(recalled)[0]
+        runs = Runs([ensure_config(config)], name=self.get_name())
+        return _lists(self._pipeline(kinds).recall([input], runs))[0]
 
     async def ainvoke(
         self,
@@ -75,8 +70,8 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
     ) -> list[Clue]:
         """``invoke`` that leaves the event loop free; cancelling it ends the asking at the next token."""
         refuse("MemoRAGClues.ainvoke", kwargs)
-        recalled = await arecall_all(self.memorag, [input], [ensure_config(config)], **self._how(kinds))
-        return _lists(recalled)[0]
+        runs = AsyncRuns([ensure_config(config)], name=self.get_name())
+        return _lists(await self._pipeline(kinds).arecall([input], runs))[0]
 
     def batch(
         self,
@@ -91,7 +86,8 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
         refuse("MemoRAGClues.batch", kwargs)
         recalled: list[Recall | Exception] = []
         for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
-            recalled += recall_all(self.memorag, some, configs, **self._how(kinds))
+            runs = Runs(configs, name=self.get_name())
+            recalled += self._pipeline(kinds).recall_outcomes(some, runs)
         return _lists(recalled, return_exceptions=return_exceptions)
 
     async def abatch(
@@ -107,7 +103,8 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
         refuse("MemoRAGClues.abatch", kwargs)
         recalled: list[Recall | Exception] = []
         for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
-            recalled += await arecall_all(self.memorag, some, configs, **self._how(kinds))
+            runs = AsyncRuns(configs, name=self.get_name())
+            recalled += await self._pipeline(kinds).arecall_outcomes(some, runs)
         return _lists(recalled, return_exceptions=return_exceptions)
 
     def stream(
@@ -118,35 +115,12 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
         kinds: Sequence[ClueKind] | None = None,
         **kwargs: Any,
     ) -> Iterator[list[Clue]]:
-        """Lists of one clue, as its line is complete. Closing the stream ends the asking at the next line."""
+        """Lists of one clue, as its line is complete. Closing it ends the asking at the next token."""
         refuse("MemoRAGClues.stream", kwargs)
-        said: SimpleQueue[Clue | BaseException | None] = SimpleQueue()
-        closed = Event()
-
-        def told(clue: Clue) -> None:
-            if closed.is_set():
-                raise GeneratorExit  # nobody listens any more
-            said.put(clue)
-
-        def ask() -> None:
-            try:
-                (outcome,) = recall_all(
-                    self.memorag, [input], [ensure_config(config)], told=told, **self._how(kinds)
-                )
-            except BaseException as error:
-                said.put(error)
-            else:
-                said.put(outcome if isinstance(outcome, Exception) else None)
-
-        thread = Thread(target=copy_context().run, args=(ask,), name="memorag-clues", daemon=True)
-        thread.start()
-        try:
-            while (line := _next(said, thread)) is not None:
-                if isinstance(line, BaseException):
-                    raise line
-                yield [line]
-        finally:
-            closed.set()
+        pipeline, runs = self._pipeline(kinds), Runs([ensure_config(config)], name=self.get_name())
+        with ClueStream(lambda heard, stop: pipeline.recall([input], runs, heard=heard, stop=stop)) as clues:
+            for clue in clues:
+                yield [clue]
 
     async def astream(
         self,
@@ -158,18 +132,11 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
     ) -> AsyncIterator[list[Clue]]:
         """``stream`` for an event loop. Closing it ends the asking at the next token."""
         refuse("MemoRAGClues.astream", kwargs)
+        pipeline = self._pipeline(kinds)
         said: asyncio.Queue[Clue | None] = asyncio.Queue()
-
-        async def ask() -> None:
-            try:
-                outcomes = await arecall_all(
-                    self.memorag, [input], [ensure_config(config)], told=said.put_nowait, **self._how(kinds)
-                )
-            finally:
-                said.put_nowait(None)
-            raised(outcomes)
-
-        asking = asyncio.create_task(ask())
+        runs = AsyncRuns([ensure_config(config)], name=self.get_name(), told=said.put_nowait)
+        asking = asyncio.create_task(pipeline.arecall([input], runs))
+        asking.add_done_callback(lambda _: said.put_nowait(None))
         try:
             while (clue := await said.get()) is not None:
                 yield [clue]
@@ -178,22 +145,11 @@ class MemoRAGClues(HoldsMemory, ChoosesKinds, RunnableSerializable[str, list[Clu
             if not asking.done():
                 asking.cancel()
 
-    def _how(self, kinds: Sequence[ClueKind] | None) -> dict[str, Any]:
-        return {"kinds": self.kinds if kinds is None else kinds, "name": self.get_name()}
+    def _pipeline(self, kinds: Sequence[ClueKind] | None) -> QueryPipeline:
+        return self.memorag.pipeline(QueryOptions(clue_kinds=self.kinds if kinds is None else kinds))
 
 
-def _next(said: SimpleQueue[Clue | BaseException | None], thread: Thread) -> Clue | BaseException | None:
-    """What a thread says next; it is not waited for once it has ended, however it did."""
-    while True:
-        ended = not thread.is_alive()  # what it said was said before
-        try:
-            return said.get(timeout=0 if ended else _LOOK)
-        except Empty:
-            if ended:
-                return MemoRAGError("The asking was broken off before its end. Ask again.")
-
-
-def _lists(recalled: list[Recall | Exception], *, return_exceptions: bool = False) -> list[list[Clue]]:
+def _lists(recalled: Sequence[Recall | Exception], *, return_exceptions: bool = False) -> list[list[Clue]]:
     """The clues of each, a list of the caller's own, or its error."""
     if not return_exceptions:
         raised(recalled)

@@ -15,12 +15,11 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import ensure_config
 from pydantic import ConfigDict, Field
 
+from langchain_memorag.callbacks import AsyncRuns, Runs
 from langchain_memorag.choosing import ChoosesRetrieval, changed
 from langchain_memorag.documents import found_metadata
 from langchain_memorag.holding import HoldsMemory
-from langchain_memorag.recalling import arecall_all, recall_all
-from langchain_memorag.runs import raised
-from memorag_core import Chunk, EvidenceIndex, Recall, RetrievalSettings
+from memorag_core import Chunk, EvidenceIndex, QueryOptions, QueryPipeline, Recall, RetrievalSettings
 
 
 class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
@@ -62,8 +61,8 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
         if not some:
             return []
         config = ensure_config({"callbacks": callbacks})
-        recalled = recall_all(self.memorag, [query], [config], kinds=self.kinds)
-        return self._ranked(some, recalled)
+        (recall,) = self._pipeline().recall([query], Runs([config]))
+        return self._ranked(some, recall)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -73,19 +72,18 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
         if not some:
             return []
         config = ensure_config({"callbacks": callbacks})
-        recalled = await arecall_all(self.memorag, [query], [config], kinds=self.kinds)
-        return await asyncio.to_thread(self._ranked, some, recalled)
+        (recall,) = await self._pipeline().arecall([query], AsyncRuns([config]))
+        return await asyncio.to_thread(self._ranked, some, recall)
 
-    def _ranked(
-        self, documents: Sequence[Document], recalled: Sequence[Recall | Exception]
-    ) -> list[Document]:
-        raised(recalled)
+    def _pipeline(self) -> QueryPipeline:
+        return self.memorag.pipeline(QueryOptions(clue_kinds=self.kinds))
+
+    def _ranked(self, documents: Sequence[Document], recall: Recall) -> list[Document]:
         chunks = [
             Chunk(str(place), document.page_content, str(place), 0, len(document.page_content))
             for place, document in enumerate(documents)
         ]
         index = EvidenceIndex.build(chunks, self.memorag.embedder, progress=False)
-        (recall,) = (one for one in recalled if isinstance(one, Recall))
         found = index.retrieve(recall.question, recall.clues, k=len(chunks), settings=self._settings())
         ranked = []
         for evidence in found[: self.top_n]:

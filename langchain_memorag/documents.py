@@ -38,7 +38,7 @@ def evidence_document(
     """
     chunk = evidence.chunk
     found = found_metadata(evidence, failures) if annotate else {}
-    place = {"document_id": chunk.document_id, "start": chunk.start, "end": chunk.end}
+    place = _place(chunk)
     own = chunk.metadata.get(DOCUMENT)
     if isinstance(own, Document):
         # What its retriever says of a place is better than that it is all of itself.
@@ -50,6 +50,16 @@ def evidence_document(
         text = source.text
         place |= {"start": 0, "end": len(text)}
     return Document(id=chunk.id, page_content=text, metadata={**thawed(chunk.metadata), **place, **found})
+
+
+def chunk_document(chunk: Chunk) -> Document:
+    """A chunk of what was memorized as a document, whoever asks."""
+    return Document(id=chunk.id, page_content=chunk.text, metadata=chunk_metadata(chunk))
+
+
+def chunk_metadata(chunk: Chunk) -> dict[str, Any]:
+    """The metadata of a chunk's document: what the user gave, and its place."""
+    return {**thawed(chunk.metadata), **_place(chunk)}
 
 
 def found_metadata(evidence: Evidence, failures: Sequence[SearchFailure] = ()) -> dict[str, Any]:
@@ -114,6 +124,10 @@ def listed(name: str, values: Iterable[Any]) -> list[Any]:
     if isinstance(values, str | bytes | Mapping | Document) or not isinstance(values, Iterable):
         raise InputError(f"'{name}' is a {type(values).__name__}; expected a list, also for a single one.")
     return list(values)
+
+
+def _place(chunk: Chunk) -> dict[str, Any]:
+    return {"document_id": chunk.document_id, "start": chunk.start, "end": chunk.end}
 
 
 def _is_all_of(source: Source, chunk: Chunk) -> bool:

@@ -90,7 +90,7 @@ def chat_openai(
         from langchain_openai import AzureChatOpenAI, ChatOpenAI
         from langchain_openai.chat_models.base import BaseChatOpenAI
     except ModuleNotFoundError as error:
-        raise MissingExtraError("langchain-openai", "openai", "chat_openai") from error
+        raise MissingExtraError("langchain-openai", "openai", "chat_openai", error) from error
 
     for name, value in (("provider", provider), ("model", model)):
         if not isinstance(value, str) or not value.strip():

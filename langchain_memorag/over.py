@@ -16,7 +16,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 
 from langchain_memorag.documents import passage
-from memorag_core import FoundPassage, InputError
+from memorag_core import FanOut, FoundPassage, InputError
 
 Over: TypeAlias = BaseRetriever | VectorStore
 """What can be searched beneath the clues."""
@@ -37,17 +37,27 @@ def checked_over(value: Any) -> Any:
     )
 
 
-def searcher(over: Over, callbacks: Mapping[str, BaseCallbackManager]) -> RetrieverSearcher | StoreSearcher:
+def fan_out(
+    over: Over, callbacks: Mapping[str, BaseCallbackManager], *, concurrency: int, timeout: float | None
+) -> FanOut:
     """A retriever or vector store as the core searches it.
 
     Args:
         over: What is searched; its runs are traced as those of any retriever.
         callbacks: Of the run that a query belongs to, by the query: for ``search`` a ``CallbackManager``, for
             ``asearch`` an ``AsyncCallbackManager``.
+        concurrency: The most searches at once.
+        timeout: Seconds that each search has; None waits as long as it takes.
+
+    Raises:
+        InputError: A concurrency or a timeout that cannot be used.
     """
+    searcher: RetrieverSearcher | StoreSearcher
     if isinstance(over, VectorStore):
-        return StoreSearcher(over, callbacks)
-    return RetrieverSearcher(over, callbacks)
+        searcher = StoreSearcher(over, callbacks)
+    else:
+        searcher = RetrieverSearcher(over, callbacks)
+    return FanOut(searcher, concurrency=concurrency, timeout=timeout, name=type(over).__name__)
 
 
 @dataclass(frozen=True, slots=True)

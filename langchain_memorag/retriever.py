@@ -9,29 +9,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForRetrieverRun,
+    BaseCallbackManager,
+    CallbackManagerForRetrieverRun,
+)
 from langchain_core.documents import Document
 from langchain_core.indexing import DeleteResponse, DocumentIndex, UpsertResponse
 from langchain_core.retrievers import LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStore
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from langchain_memorag.callbacks import AsyncRuns, Runs
 from langchain_memorag.choosing import ChoosesRetrieval, changed, checked_kinds, checked_retrieval, refuse
-from langchain_memorag.documents import listed, memorized_document, sources
+from langchain_memorag.documents import evidence_document, listed, memorized_document, sources
 from langchain_memorag.editing import put, take_out
-from langchain_memorag.finding import Search
+from langchain_memorag.filters import Filter, check_filtered, checked_filter, chunks_that_pass
 from langchain_memorag.holding import HoldsMemory
-from langchain_memorag.over import Over, checked_over
-from langchain_memorag.retrieving import aretrieve_all, retrieve_all
+from langchain_memorag.over import Over, checked_over, fan_out
 from langchain_memorag.runs import (
     abegin_retrieval,
     aend_retrieval,
     begin_retrieval,
     end_retrieval,
+    only,
     raised,
     rounds,
 )
@@ -41,6 +46,9 @@ from memorag_core import (
     InputError,
     MemoRAG,
     MemoryModel,
+    QueryOptions,
+    QueryPipeline,
+    QueryResult,
     RetrievalSettings,
 )
 
@@ -52,6 +60,7 @@ class RetrieverOptions(TypedDict, total=False):
     kinds: Sequence[ClueKind] | None
     retrieval: RetrievalSettings | Mapping[str, Any] | None
     annotate: bool
+    filter: Filter | None
     over: Over | None
     concurrency: int
     timeout: float | None
@@ -60,9 +69,22 @@ class RetrieverOptions(TypedDict, total=False):
     name: str | None
 
 
-class _Chosen(TypedDict):
+class Choice(TypedDict, total=False):
+    """What can be given at a call, ``retriever.invoke(question, k=2)``; None is no choice.
+
+    Attributes:
+        k: Documents for each question.
+        kinds: Kinds of clue to ask for.
+        retrieval: How rankings are joined.
+        annotate: Whether documents say how they were found.
+        filter: Which documents may be found, in place of the retriever's own filter.
+    """
+
+    k: int | None
     kinds: Sequence[ClueKind] | None
-    search: Search
+    retrieval: RetrievalSettings | Mapping[str, Any] | None
+    annotate: bool | None
+    filter: Filter | None
 
 
 class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
@@ -77,9 +99,10 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     over all others, and so have those of what ``over`` found, with ``document_id``, ``start`` and ``end``
     where it does not say them itself, and with ``failures`` where some of the searches failed.
 
-    ``k``, ``kinds``, ``retrieval`` and ``annotate`` can be given at a call too, ``retriever.invoke(question,
-    k=2)``, and all of them made configurable fields. ``batch`` and ``abatch`` put all questions to the
-    memory in one pass, or, where the config has ``max_concurrency``, that many at a time.
+    ``k``, ``kinds``, ``retrieval``, ``annotate`` and ``filter`` can be given at a call too,
+    ``retriever.invoke(question, k=2)``, and all of them made configurable fields. ``batch`` and ``abatch``
+    put all questions to the memory in one pass, or, where the config has ``max_concurrency``, that many at a
+    time.
 
     LangChain's indexing API (``langchain_core.indexing.index``) takes it as its destination.
 
@@ -91,6 +114,10 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         retrieval: How the rankings of question and clues are joined: settings in place of those of
             ``memorag``, or only the fields that differ, ``{"span_weight": 0.5}``.
         annotate: Whether the metadata of documents say how they were found; see above.
+        filter: Find only some documents: a function from a document (a chunk as it would be found, not
+            annotated) to whether it may be, or the metadata that it must have, ``{"year": 2026}``. ``k``
+            documents come back where as many pass, else all that do. The clues are recalled from the whole
+            memory. Left out of ``repr`` and of every serialized form.
         over: A retriever or a vector store of LangChain, which is searched with the question and each
             clue, instead of the chunks of what was memorized. A retriever decides itself how many documents
             it gives to a search. Left out of ``repr`` and of every serialized form.
@@ -104,6 +131,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     model_config = ConfigDict(extra="forbid")
 
     k: int | None = Field(default=None, ge=1)
+    filter: Any = Field(default=None, repr=False, exclude=True)
     over: Any = Field(default=None, repr=False, exclude=True)
     concurrency: int = Field(default=FanOut.CONCURRENCY, ge=1)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -112,6 +140,16 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     @classmethod
     def _is_over(cls, value: Any) -> Any:
         return checked_over(value)
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _is_filter(cls, value: Any) -> Any:
+        return checked_filter(value)
+
+    @model_validator(mode="after")
+    def _filters_what_was_memorized(self) -> Self:
+        check_filtered(self.filter, self.over)
+        return self
 
     @classmethod
     def from_texts(
@@ -209,10 +247,6 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        k: int | None = None,
-        kinds: Sequence[ClueKind] | None = None,
-        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
-        annotate: bool | None = None,
         **kwargs: Any,
     ) -> list[list[Document]]:
         """``invoke`` for many questions, which are put to the memory together.
@@ -222,24 +256,18 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             config: For all, or one for each. Where it has ``max_concurrency``, that many questions are put
                 to the memory at a time.
             return_exceptions: Give the error of a question in its place instead of raising it.
-            k: Documents for each question.
-            kinds: Kinds of clue to ask for.
-            retrieval: How rankings are joined.
-            annotate: Whether documents say how they were found.
-            **kwargs: None; they are in LangChain's signature.
+            **kwargs: What can be given at a call; see ``Choice``.
 
         Returns:
             For each question what ``invoke`` returns.
         """
-        refuse("MemoRAGRetriever.batch", kwargs)
+        refuse("MemoRAGRetriever.batch", kwargs, besides=Choice)
         found: list[Any] = []
         for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
             runs = begin_retrieval(self, some, configs)
             outcomes: list[list[Document] | Exception] = []
             try:
-                outcomes += retrieve_all(
-                    self.memorag, some, runs, **self._chosen(k, kinds, retrieval, annotate)
-                )
+                outcomes += self._found(some, runs, cast(Choice, kwargs))
             except Exception as error:
                 outcomes += [error] * len(runs)
             except BaseException as error:
@@ -257,21 +285,16 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        k: int | None = None,
-        kinds: Sequence[ClueKind] | None = None,
-        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
-        annotate: bool | None = None,
         **kwargs: Any,
     ) -> list[list[Document]]:
         """``batch`` that leaves the event loop free."""
-        refuse("MemoRAGRetriever.abatch", kwargs)
+        refuse("MemoRAGRetriever.abatch", kwargs, besides=Choice)
         found: list[Any] = []
         for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
             runs = await abegin_retrieval(self, some, configs)
             outcomes: list[list[Document] | Exception] = []
             try:
-                choice = self._chosen(k, kinds, retrieval, annotate)
-                outcomes += await aretrieve_all(self.memorag, some, runs, **choice)
+                outcomes += await self._afound(some, runs, cast(Choice, kwargs))
             except Exception as error:
                 outcomes += [error] * len(runs)
             except BaseException as error:
@@ -331,55 +354,68 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         return [memorized_document(one) for one in self.memorag.documents if one.id in wanted]
 
     def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun,
-        k: int | None = None,
-        kinds: Sequence[ClueKind] | None = None,
-        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
-        annotate: bool | None = None,
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **choice: Unpack[Choice]
     ) -> list[Document]:
-        choice = self._chosen(k, kinds, retrieval, annotate)
-        (outcome,) = retrieve_all(self.memorag, [query], [run_manager], **choice)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        refuse("MemoRAGRetriever.invoke", choice, besides=Choice)
+        return only(self._found([query], [run_manager], choice))
 
     async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,
-        k: int | None = None,
-        kinds: Sequence[ClueKind] | None = None,
-        retrieval: RetrievalSettings | Mapping[str, Any] | None = None,
-        annotate: bool | None = None,
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **choice: Unpack[Choice]
     ) -> list[Document]:
-        choice = self._chosen(k, kinds, retrieval, annotate)
-        (outcome,) = await aretrieve_all(self.memorag, [query], [run_manager], **choice)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        refuse("MemoRAGRetriever.ainvoke", choice, besides=Choice)
+        return only(await self._afound([query], [run_manager], choice))
 
-    def _chosen(
+    def _found(
+        self, questions: Sequence[str], managers: Sequence[CallbackManagerForRetrieverRun], choice: Choice
+    ) -> list[list[Document] | Exception]:
+        """For each question its documents, best first, or its error, in the run that it came with."""
+        runs = Runs([{"callbacks": manager.get_child()} for manager in managers])
+        results = self._pipeline(choice, runs.of_query).run_outcomes(questions, runs)
+        return [self._documents(result, choice) for result in results]
+
+    async def _afound(
         self,
-        k: int | None,
-        kinds: Sequence[ClueKind] | None,
-        retrieval: RetrievalSettings | Mapping[str, Any] | None,
-        annotate: bool | None,
-    ) -> _Chosen:
+        questions: Sequence[str],
+        managers: Sequence[AsyncCallbackManagerForRetrieverRun],
+        choice: Choice,
+    ) -> list[list[Document] | Exception]:
+        """``_found`` that leaves the event loop free."""
+        runs = AsyncRuns([{"callbacks": manager.get_child()} for manager in managers])
+        results = await self._pipeline(choice, runs.of_query).arun_outcomes(questions, runs)
+        return [self._documents(result, choice) for result in results]
+
+    def _pipeline(self, choice: Choice, callbacks: Mapping[str, BaseCallbackManager]) -> QueryPipeline:
         """What holds for a call: what it says, else what the retriever says, else the settings."""
-        own = changed(self.memorag.retrieval, self.retrieval)
-        search = Search(
-            k=self.k if k is None else k,
-            settings=changed(own, checked_retrieval(retrieval)),
-            over=self.over,
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            annotate=self.annotate if annotate is None else annotate,
+        k, kinds, wanted = choice.get("k"), choice.get("kinds"), checked_filter(choice.get("filter"))
+        wanted = self.filter if wanted is None else wanted
+        check_filtered(wanted, self.over)
+        settings = changed(self.memorag.retrieval, self.retrieval)
+        over = None
+        if self.over is not None:
+            over = fan_out(self.over, callbacks, concurrency=self.concurrency, timeout=self.timeout)
+        return self.memorag.pipeline(
+            QueryOptions(
+                k=self.k if k is None else k,
+                clue_kinds=self.kinds if kinds is None else checked_kinds(kinds),
+                retrieval_settings=changed(settings, checked_retrieval(choice.get("retrieval"))),
+                base_retriever=over,
+                filter=chunks_that_pass(wanted),
+            )
         )
-        return {"kinds": self.kinds if kinds is None else checked_kinds(kinds), "search": search}
+
+    def _documents(self, result: QueryResult | Exception, choice: Choice) -> list[Document] | Exception:
+        if isinstance(result, Exception):
+            return result
+        annotate, found = choice.get("annotate"), result.findings
+        return [
+            evidence_document(
+                one,
+                source=self.memorag.document_of(one.chunk),
+                annotate=self.annotate if annotate is None else annotate,
+                failures=found.failures,
+            )
+            for one in found.evidence
+        ]
 
     def _get_ls_params(self, **_kwargs: Any) -> LangSmithRetrieverParams:
         params = LangSmithRetrieverParams(ls_retriever_name="memorag")

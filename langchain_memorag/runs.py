@@ -1,83 +1,25 @@
-"""Runs of LangChain around the steps of many questions: one run a question, begun and ended once.
+"""Runs of a retriever for the questions of a batch: LangChain begins and ends only those of single calls.
 
-In: configs, what goes in, what came out. Out: run managers. Knows neither memory nor index.
+In: configs, questions, what came out. Out: run managers. Knows neither memory nor index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
-    AsyncCallbackManagerForChainRun,
     AsyncCallbackManagerForRetrieverRun,
     CallbackManager,
-    CallbackManagerForChainRun,
     CallbackManagerForRetrieverRun,
 )
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import (
-    get_async_callback_manager_for_config,
-    get_callback_manager_for_config,
-)
-
-from memorag_core import MemoRAGError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def begin(
-    name: str, inputs: Sequence[Any], configs: Sequence[RunnableConfig]
-) -> list[CallbackManagerForChainRun]:
-    """Begin a run for each input, named as its config says or ``name``."""
-    return [
-        get_callback_manager_for_config(config).on_chain_start(
-            None, given, name=config.get("run_name") or name, run_id=config.get("run_id")
-        )
-        for given, config in zip(inputs, configs, strict=True)
-    ]
-
-
-async def abegin(
-    name: str, inputs: Sequence[Any], configs: Sequence[RunnableConfig]
-) -> list[AsyncCallbackManagerForChainRun]:
-    """``begin`` for an event loop."""
-    return [
-        await get_async_callback_manager_for_config(config).on_chain_start(
-            None, given, name=config.get("run_name") or name, run_id=config.get("run_id")
-        )
-        for given, config in zip(inputs, configs, strict=True)
-    ]
-
-
-def end(
-    runs: Sequence[CallbackManagerForChainRun],
-    outcomes: Sequence[Result | BaseException],
-    shown: Callable[[Result], Mapping[str, Any]],
-) -> None:
-    """End each run with what came out of it, as ``shown`` has it, or with its error."""
-    for run, outcome in zip(runs, outcomes, strict=True):
-        if isinstance(outcome, BaseException):
-            run.on_chain_error(outcome)
-        else:
-            run.on_chain_end(dict(shown(outcome)))
-
-
-async def aend(
-    runs: Sequence[AsyncCallbackManagerForChainRun],
-    outcomes: Sequence[Result | BaseException],
-    shown: Callable[[Result], Mapping[str, Any]],
-) -> None:
-    """``end`` for an event loop."""
-    for run, outcome in zip(runs, outcomes, strict=True):
-        if isinstance(outcome, BaseException):
-            await run.on_chain_error(outcome)
-        else:
-            await run.on_chain_end(dict(shown(outcome)))
 
 
 def begin_retrieval(
@@ -126,48 +68,19 @@ async def aend_retrieval(
             await run.on_retriever_end(outcome)
 
 
-def together(
-    work: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
-) -> list[Result | Exception]:
-    """Work on all items at once; where one of them cannot be used, on each alone.
-
-    Returns:
-        For each item its result, or its error. An error that is not about what was given, such as a model
-        that failed, is that of all.
-    """
-    if not items:
-        return []
-    try:
-        return list(work(items))
-    except MemoRAGError as error:
-        if len(items) == 1:
-            return [error]
-        return [outcome for item in items for outcome in together(work, [item])]
-    except Exception as error:
-        return [error] * len(items)
-
-
-async def atogether(
-    work: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], items: Sequence[Item]
-) -> list[Result | Exception]:
-    """``together`` for an event loop."""
-    if not items:
-        return []
-    try:
-        return list(await work(items))
-    except MemoRAGError as error:
-        if len(items) == 1:
-            return [error]
-        return [outcome for item in items for outcome in await atogether(work, [item])]
-    except Exception as error:
-        return [error] * len(items)
-
-
 def raised(outcomes: Sequence[object]) -> None:
     """Raise the first error among outcomes, if there is one."""
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+def only(outcomes: Sequence[Result | Exception]) -> Result:
+    """The result of a single question; raises its error."""
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def rounds(

@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "llama_index":
         raise
-    raise MissingExtraError("llama-index-core", "llama-index", "llama_index_memorag") from error
+    raise MissingExtraError("llama-index-core", "llama-index", "llama_index_memorag", error) from error
 
 __all__ = [
     "ClueEndEvent",

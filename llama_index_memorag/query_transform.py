@@ -14,9 +14,9 @@ from llama_index.core.indices.query.query_transform.base import BaseQueryTransfo
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.schema import QueryBundle
 
+from llama_index_memorag.callbacks import Events, arecall_clues, asked, recall_clues
 from llama_index_memorag.holding import HoldsMemory, as_memorag
-from llama_index_memorag.recalling import arecall_clues, asked, recall_clues
-from memorag_core import ClueKind, InputError, MemoRAG, Recall
+from memorag_core import ClueKind, InputError, MemoRAG, QueryOptions, QueryPipeline, Recall
 
 Mode: TypeAlias = Literal["embedding", "append"]
 """Where the clues go: beside the question among the texts to embed, or into the query string itself."""
@@ -77,12 +77,17 @@ class MemoRAGQueryTransform(HoldsMemory, BaseQueryTransform):
         bundle = query_bundle_or_str
         if isinstance(bundle, str):
             bundle = QueryBundle(bundle, custom_embedding_strs=[bundle])  # as run makes it
-        return self._widened(bundle, await arecall_clues(self._memorag, bundle.query_str, self._settings))
+        return self._widened(bundle, await arecall_clues(self._pipeline(), bundle.query_str, self._events()))
 
     def _run(self, query_bundle: QueryBundle, metadata: dict[str, Any]) -> QueryBundle:
-        return self._widened(
-            query_bundle, recall_clues(self._memorag, query_bundle.query_str, self._settings)
-        )
+        recalled = recall_clues(self._pipeline(), query_bundle.query_str, self._events())
+        return self._widened(query_bundle, recalled)
+
+    def _pipeline(self) -> QueryPipeline:
+        return self._memorag.pipeline(QueryOptions(clue_settings=self._settings))
+
+    def _events(self) -> Events:
+        return Events(self._memorag, self._settings.kinds)
 
     def _widened(self, query_bundle: QueryBundle, recalled: Recall) -> QueryBundle:
         question = query_bundle.query_str

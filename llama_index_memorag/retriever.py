@@ -7,7 +7,7 @@ found it, or the user's own nodes. Knows no model, clue or index: it translates.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any, Self, TypedDict, Unpack
 
@@ -18,14 +18,13 @@ from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBun
 from llama_index.core.storage.docstore import BaseDocumentStore
 from llama_index.core.vector_stores import MetadataFilters
 
-from llama_index_memorag.events import EvidenceEvent, SearchFailedEvent, dispatcher
+from llama_index_memorag.callbacks import Events, arecall_clues, asked, recall_clues
+from llama_index_memorag.events import dispatcher
 from llama_index_memorag.filters import chunks_that_pass, predicate
 from llama_index_memorag.holding import HoldsMemory, as_memorag
-from llama_index_memorag.nodes import belongs_to, listed, node_id_of, node_of, sources
-from llama_index_memorag.recalling import arecall_clues, asked, recall_clues
+from llama_index_memorag.nodes import belongs_to, listed, node_of, sources
 from llama_index_memorag.searching import fan_out
 from memorag_core import (
-    Chunk,
     ClueKind,
     Document,
     Evidence,
@@ -34,6 +33,8 @@ from memorag_core import (
     InputError,
     MemoRAG,
     MemoryModel,
+    QueryOptions,
+    QueryPipeline,
     Recall,
     RetrievalSettings,
 )
@@ -322,32 +323,27 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         await asyncio.to_thread(self.update_ref_doc, document)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._check_k()
-        recalled = recall_clues(self.memorag, query_bundle.query_str, self._asked)
-        return self._found(
-            recalled,
-            self.memorag.find_evidence(
-                self._wanted(recalled),
-                k=self.k,
-                settings=self._settings,
-                over=self._over,
-                where=self._where(),
-            ),
-        )
+        pipeline, events = self._pipeline(), Events(self.memorag, self._asked.kinds)
+        pipeline.check()
+        recalled = recall_clues(pipeline, query_bundle.query_str, events)
+        return self._found(recalled, pipeline.search(self._wanted(recalled), events))
 
     @dispatcher.span
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._check_k()
-        recalled = await arecall_clues(self.memorag, query_bundle.query_str, self._asked)
-        return self._found(
-            recalled,
-            await self.memorag.afind_evidence(
-                self._wanted(recalled),
+        pipeline, events = self._pipeline(), Events(self.memorag, self._asked.kinds)
+        pipeline.check()
+        recalled = await arecall_clues(pipeline, query_bundle.query_str, events)
+        return self._found(recalled, await pipeline.asearch(self._wanted(recalled), events))
+
+    def _pipeline(self) -> QueryPipeline:
+        return self.memorag.pipeline(
+            QueryOptions(
                 k=self.k,
-                settings=self._settings,
-                over=self._over,
-                where=self._where(),
-            ),
+                clue_settings=self._asked,
+                retrieval_settings=self._settings,
+                base_retriever=self._over,
+                filter=None if self._passes is None else chunks_that_pass(self._passes),
+            )
         )
 
     def _wanted(self, recalled: Recall) -> Sequence[Recall]:
@@ -359,39 +355,10 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
         return findings[0].evidence
 
     def _found(self, recalled: Recall, findings: Sequence[Findings]) -> list[NodeWithScore]:
-        for one in findings:
-            for failure in one.failures:
-                dispatcher.event(
-                    SearchFailedEvent(
-                        question=one.question,
-                        query=failure.query,
-                        kind=failure.kind,
-                        error=failure.error.partition(":")[0],  # the message may hold addresses and keys
-                        seconds=failure.seconds,
-                    )
-                )
-            dispatcher.event(
-                EvidenceEvent(
-                    question=one.question,
-                    found={
-                        node_id_of(piece.chunk, self.memorag.document_of(piece.chunk)): list(piece.clues)
-                        for piece in one.evidence
-                    },
-                    failures=len(one.failures),
-                    seconds=one.seconds,
-                )
-            )
         return [
             node_of(piece, self.memorag.document_of(piece.chunk), annotate=self._annotate)
             for piece in self._evidence(recalled, findings)
         ]
-
-    def _check_k(self) -> None:
-        """Refuse a number of nodes that cannot be had before the memory is asked."""
-        self.memorag.find_evidence((), k=self.k, settings=self._settings, over=self._over)
-
-    def _where(self) -> Callable[[Chunk], bool] | None:
-        return None if self._passes is None else chunks_that_pass(self._passes)
 
     def _know_objects(self, nodes: Iterable[BaseNode]) -> None:
         """Keep the objects that nodes stand for, beside those that were given."""

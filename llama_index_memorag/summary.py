@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Unpack
 
-from llama_index_memorag.recalling import asked
+from llama_index_memorag.callbacks import asked
 from llama_index_memorag.retriever import MemoRAGRetriever, Options
 from memorag_core import ClueKind, Evidence, Findings, InputError, MemoRAG, Recall
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from memorag_core.clues.streaming import ClueStream
     from memorag_core.conversation import Conversation, RecalledTurn, Turn
     from memorag_core.corpus import Change, DocumentRow, Reading
     from memorag_core.errors import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from memorag_core.memory.planning.plan import MemoryPlan, check_plan
     from memorag_core.memory.planning.planner import plan_memory
     from memorag_core.protocols import (
+        AsyncQueryCallbacks,
         AsyncSearcher,
         DocumentMemoryModel,
         Embedder,
@@ -48,12 +50,14 @@ if TYPE_CHECKING:
         LearnedSparseEncoder,
         Memory,
         MemoryModel,
+        QueryCallbacks,
         Reranker,
         Searcher,
         Splitter,
         TextEncoder,
         Watch,
     )
+    from memorag_core.query import QueryOptions, QueryPipeline, QueryResult
     from memorag_core.retrieval import (
         EvidenceIndex,
         FanOut,
@@ -94,6 +98,7 @@ __all__ = [
     "CLUE_KINDS",
     "Answer",
     "Ask",
+    "AsyncQueryCallbacks",
     "AsyncSearcher",
     "BeaconModel",
     "Change",
@@ -106,6 +111,7 @@ __all__ = [
     "Clue",
     "ClueKind",
     "ClueSettings",
+    "ClueStream",
     "Conversation",
     "Document",
     "DocumentMemoryModel",
@@ -134,6 +140,10 @@ __all__ = [
     "MissingExtraError",
     "NothingMemorizedError",
     "Place",
+    "QueryCallbacks",
+    "QueryOptions",
+    "QueryPipeline",
+    "QueryResult",
     "Reading",
     "Recall",
     "RecalledTurn",
@@ -171,6 +181,7 @@ __all__ = [
 _HOMES = {
     "generation.answer": ("answer_prompt", "number_passages"),
     "memory.beacon": ("BeaconModel",),
+    "clues.streaming": ("ClueStream",),
     "generation.citations": (
         "CitationParser",
         "CitedText",
@@ -199,7 +210,9 @@ _HOMES = {
     "memory.planning.budget": ("MemoryBudgetError",),
     "memory.planning.plan": ("MemoryPlan", "check_plan"),
     "memory.planning.planner": ("plan_memory",),
+    "query": ("QueryOptions", "QueryPipeline", "QueryResult"),
     "protocols": (
+        "AsyncQueryCallbacks",
         "AsyncSearcher",
         "DocumentMemoryModel",
         "Embedder",
@@ -207,6 +220,7 @@ _HOMES = {
         "LearnedSparseEncoder",
         "Memory",
         "MemoryModel",
+        "QueryCallbacks",
         "Reranker",
         "Searcher",
         "Splitter",

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, Literal, TypeAlias
 
-from memorag_core.clues.request_batching import Gathering
 from memorag_core.documents.chunking import as_documents, split_documents
 from memorag_core.documents.language import detect_language
 from memorag_core.documents.splitter import check_splitter
@@ -22,9 +21,10 @@ from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.grounding import Passages
 from memorag_core.protocols import MemoryModel, ShowProgress, Splitter, TextEncoder, keeps_documents
 from memorag_core.retrieval import EvidenceIndex, IndexMaker, text_encoder
-from memorag_core.settings import ChunkSettings, ClueSettings
+from memorag_core.retrieval.routing import route
+from memorag_core.settings import ChunkSettings
 from memorag_core.system.locking import cached_property
-from memorag_core.types import Chunk, Document, Recall, has_id
+from memorag_core.types import Chunk, Document, has_id
 from memorag_core.types.metadata import same
 
 Order: TypeAlias = Literal["given", "changing_last"]
@@ -53,8 +53,6 @@ class Corpus:
         index: their chunks.
         passages: their texts, for finding lines in them.
         changes: for each document that was updated, how often.
-        recalled: the clues that were asked for, so that the memory is not asked the same again.
-        gathering: those who ask the memory now.
     """
 
     documents: tuple[Document, ...]
@@ -62,8 +60,6 @@ class Corpus:
     index: EvidenceIndex
     passages: Passages
     changes: Mapping[str, int] = field(default_factory=dict)
-    recalled: dict[tuple[str, ClueSettings], Recall] = field(default_factory=dict)
-    gathering: Gathering = field(default_factory=Gathering)
 
     @cached_property
     def by_id(self) -> Mapping[str, Document]:
@@ -75,6 +71,28 @@ class Corpus:
         """The language of most of the text, as a two-letter code."""
         some = self.documents[:: -(-len(self.documents) // SAMPLED)]
         return detect_language("\n".join(document.text[:SAMPLE] for document in some))
+
+    def support(self, texts: Sequence[str]) -> tuple[float, ...]:
+        """How much of what each text says one chunk says."""
+        return self.index.support(texts)
+
+    def parts_for(
+        self, questions: Sequence[str], model: MemoryModel, most: int | None
+    ) -> list[tuple[int, ...] | None] | None:
+        """The parts of the memory that each question is put to; None for all of them.
+
+        Raises:
+            InputError: The model's memories cannot be asked in part.
+        """
+        if most is None or self.memory.parts <= most:
+            return None
+        if not keeps_documents(model):
+            raise InputError(
+                f"ClueSettings.max_parts is {most}, and a {type(model).__name__} cannot be asked in "
+                "part: it lacks the members of memorag_core.DocumentMemoryModel. Leave max_parts out."
+            )
+        numbers = {document.id: number for number, document in enumerate(self.documents)}
+        return route(questions, self.memory, model=model, index=self.index, numbers=numbers, most=most)
 
 
 @dataclass(frozen=True, slots=True)

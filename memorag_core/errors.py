@@ -5,6 +5,8 @@ In: the facts of a failure. Out: exceptions. Knows nothing of any stage.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 
 class MemoRAGError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -37,11 +39,40 @@ class RetrievalError(MemoRAGError):
 class MissingExtraError(MemoRAGError, ImportError):
     """An optional dependency is not installed, or cannot be imported; the message carries the pip command."""
 
-    def __init__(self, package: str, extra: str, purpose: str, *, broken: ImportError | None = None) -> None:
-        found = "not installed" if broken is None else f"installed, but cannot be imported ({broken})"
-        super().__init__(
-            f"{purpose} needs the package '{package}', which is {found}. Install it"
-            f"{'' if broken is None else ' with what it fits'} with: pip install 'memorag-adapters[{extra}]'"
-        )
+    def __init__(self, package: str, extra: str, purpose: str, cause: ImportError | None = None) -> None:
+        """Say what is missing.
+
+        Args:
+            package: as pip calls it.
+            extra: what installs it.
+            purpose: what needs it.
+            cause: what importing it raised; tells a package that is not there from one that does not go
+                together with another one that is installed.
+        """
+        if cause is None or _is_absent(package, cause):
+            said = (
+                f"{purpose} needs the package '{package}', which is not installed. "
+                f"Install it with: pip install 'memorag-adapters[{extra}]'"
+            )
+        else:
+            said = (
+                f"{purpose} needs the package '{package}', which is installed and cannot be imported: "
+                f"{cause}. Expected versions that go together: install those that its page names, or try "
+                f"pip install --upgrade 'memorag-adapters[{extra}]'"
+            )
+        super().__init__(said)
         self.package = package
         self.extra = extra
+
+
+def _is_absent(package: str, cause: ImportError) -> bool:
+    """Whether it is the package itself that was not found, and not something that it imports."""
+    if not isinstance(cause, ModuleNotFoundError) or not cause.name:
+        return False
+    for module in (cause.name, cause.name.partition(".")[0]):
+        if module.replace(".", "-").replace("_", "-").lower() in package.replace("_", "-").lower():
+            try:
+                return find_spec(module) is None
+            except (ImportError, ValueError):  # what it is in is not there, or was taken out
+                return True
+    return False

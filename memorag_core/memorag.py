@@ -16,18 +16,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal, NoReturn, Self, SupportsIndex, Unpack
 
+from memorag_core.clues.asker import Asker
 from memorag_core.clues.streaming import ClueStream, Heard
 from memorag_core.corpus import Change, Corpus, DocumentRow, Gone, Order, Put, Reader, Reading
 from memorag_core.documents.language import detect_language
-from memorag_core.errors import InputError, NothingMemorizedError
+from memorag_core.errors import InputError
 from memorag_core.generation.answer import answer_from_evidence, draft_answer
 from memorag_core.generation.explanation import Explanation
-from memorag_core.memory.grounding import Passages
+from memorag_core.memory.named import memory_model, names_model
 from memorag_core.memory.requests import checked_asks
-from memorag_core.options import Choices, memory_model, names_model, saved_changes, to_save, with_saved
+from memorag_core.persistence import Choices, from_stored, to_stored, with_saved
 from memorag_core.prompts import load_prompts
 from memorag_core.protocols import CountTokens, Generate, MemoryModel, Searcher, ShowProgress, Splitter
-from memorag_core.query import Asker
+from memorag_core.query import QueryOptions, QueryPipeline, memorized
 from memorag_core.retrieval import (
     EntityFinder,
     FanOut,
@@ -43,7 +44,6 @@ from memorag_core.store import (
     WAIT_SECONDS,
     Encoding,
     StoredCorpus,
-    StoredIndex,
     StoreReader,
     Writer,
 )
@@ -59,10 +59,8 @@ from memorag_core.types import (
     Findings,
     Recall,
 )
-from memorag_core.types.packed import unpacking
 
-PASSAGES = "passages"
-"""The name of the index of passages in a store."""
+_DEFAULTS = QueryOptions()
 
 
 class MemoRAG:
@@ -138,12 +136,13 @@ class MemoRAG:
         self.model = memory_model(model, ratio, device, dtype)
         self.embedder = None if embedder is None else as_embedder(embedder)
         self.reranker = None if reranker is None else as_reranker(reranker)
-        self._asker = Asker(self.model, self.reranker, count_tokens)
+        self._asker = Asker(self.model)
+        self._count_tokens = count_tokens
         self._ratio = ratio
         self._recalling = clues or ClueSettings()
         self._retrieving = retrieval or RetrievalSettings()
         settings = self._retrieving
-        self._maker = IndexMaker(
+        maker = IndexMaker(
             self.embedder,
             tokenization=tokenization or "grams",
             learned_sparse=settings.lexical_weight > 0,
@@ -152,7 +151,7 @@ class MemoRAG:
             progress=progress,
         )
         self._reader = Reader(
-            self.model, self._maker, chunks or ChunkSettings(), order or "given", progress, splitter
+            self.model, maker, chunks or ChunkSettings(), order or "given", progress, splitter
         )
         self._reading = Lock()
         self._corpus: Corpus | None = None
@@ -295,13 +294,10 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to recall.
             InputError: A blank question.
         """
-        corpus, settings = self._memorized(), self._asked(kinds)
-        checked_asks([Ask(question, kind) for kind in settings.kinds], parts=corpus.memory.parts)
-        return ClueStream(
-            lambda heard, stop: self._asker.recall(
-                corpus, [question], settings, heard=heard, stop=stop, again=True
-            )
-        )
+        pipeline = self.pipeline(QueryOptions(clue_kinds=kinds))
+        parts = pipeline.memorized.memory.parts
+        checked_asks([Ask(question, kind) for kind in pipeline.clues.kinds], parts=parts)
+        return ClueStream(lambda heard, stop: pipeline.recall([question], heard=heard, stop=stop, again=True))
 
     def recall_clues(
         self,
@@ -327,7 +323,8 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to recall.
             InputError: No list of questions, or a blank one.
         """
-        return self._asker.recall(self._memorized(), questions, self._asked(kinds, settings), heard=heard)
+        options = QueryOptions(clue_kinds=kinds, clue_settings=settings)
+        return self.pipeline(options).recall(questions, heard=heard)
 
     async def arecall_clues(
         self,
@@ -338,8 +335,8 @@ class MemoRAG:
         heard: Heard | None = None,
     ) -> tuple[Recall, ...]:
         """``recall_clues`` in a thread; cancelling it ends the asking at the next token."""
-        asked = self._asked(kinds, settings)
-        return await self._asker.arecall(self._memorized(), questions, asked, heard=heard)
+        options = QueryOptions(clue_kinds=kinds, clue_settings=settings)
+        return await self.pipeline(options).arecall(questions, heard=heard)
 
     def find_evidence(
         self,
@@ -371,9 +368,8 @@ class MemoRAG:
             NothingMemorizedError: There is nothing to search.
             RetrievalError: All searches of a question failed, over a retriever of your own.
         """
-        corpus, settings = self._memorized(), settings or self.retrieval
-        k = self._asker.checked_k(corpus, k, settings, over)
-        return self._asker.find(corpus, recalled, k, settings, over, where)
+        options = QueryOptions(k=k, retrieval_settings=settings, base_retriever=over, filter=where)
+        return self.pipeline(options).search(recalled)
 
     async def afind_evidence(
         self,
@@ -385,9 +381,8 @@ class MemoRAG:
         where: Callable[[Chunk], bool] | None = None,
     ) -> tuple[Findings, ...]:
         """``find_evidence`` that leaves the event loop free; a retriever that can be awaited is awaited."""
-        corpus, settings = self._memorized(), settings or self.retrieval
-        k = self._asker.checked_k(corpus, k, settings, over)
-        return await self._asker.afind(corpus, recalled, k, settings, over, where)
+        options = QueryOptions(k=k, retrieval_settings=settings, base_retriever=over, filter=where)
+        return await self.pipeline(options).asearch(recalled)
 
     def explain(
         self, question: str, *, k: int | None = None, over: FanOut | Searcher | None = None
@@ -405,13 +400,11 @@ class MemoRAG:
             InputError: As ``retrieve``.
             NothingMemorizedError: There is nothing to search.
         """
-        corpus = self._memorized()
-        k = self._asker.checked_k(corpus, k, self.retrieval, over)
-        recalled = self._asker.recall(corpus, [question], self.recalling, again=True)
-        found = self._asker.find(corpus, recalled, k, self.retrieval, over)[0]
-        memory = corpus.memory
+        pipeline = self.pipeline(QueryOptions(k=k, base_retriever=over))
+        (result,) = pipeline.run([question], again=True)
+        found, memory = result.findings, pipeline.memorized.memory
         return Explanation(
-            recalled[0], found.evidence, memory.parts, memory.tokens, found.seconds, found.failures
+            result.recall, found.evidence, memory.parts, memory.tokens, found.seconds, found.failures
         )
 
     def retrieve(
@@ -456,21 +449,15 @@ class MemoRAG:
         self, questions: Sequence[str], *, k: int | None = None, over: FanOut | Searcher | None = None
     ) -> tuple[tuple[Evidence, ...], ...]:
         """``retrieve`` for many questions, which are put to the memory together."""
-        corpus = self._memorized()
-        k = self._asker.checked_k(corpus, k, self.retrieval, over)
-        recalled = self._asker.recall(corpus, questions, self.recalling)
-        found = self._asker.find(corpus, recalled, k, self.retrieval, over)
-        return tuple(one.evidence for one in found)
+        found = self.pipeline(QueryOptions(k=k, base_retriever=over)).run(questions)
+        return tuple(one.findings.evidence for one in found)
 
     async def aretrieve_batch(
         self, questions: Sequence[str], *, k: int | None = None, over: FanOut | Searcher | None = None
     ) -> tuple[tuple[Evidence, ...], ...]:
         """``retrieve_batch`` that leaves the event loop free."""
-        corpus = self._memorized()
-        k = self._asker.checked_k(corpus, k, self.retrieval, over)
-        recalled = await self._asker.arecall(corpus, questions, self.recalling)
-        found = await self._asker.afind(corpus, recalled, k, self.retrieval, over)
-        return tuple(one.evidence for one in found)
+        found = await self.pipeline(QueryOptions(k=k, base_retriever=over)).arun(questions)
+        return tuple(one.findings.evidence for one in found)
 
     def answer(
         self,
@@ -493,17 +480,41 @@ class MemoRAG:
             InputError: As ``retrieve``.
             NothingMemorizedError: There is nothing to answer from.
         """
-        corpus = self._memorized()
-        k = self._asker.checked_k(corpus, k, self.retrieval, over)
-        recalled = self._asker.recall(corpus, [question], self.recalling)
-        clues = recalled[0].clues
-        evidence = self._asker.find(corpus, recalled, k, self.retrieval, over)[0].evidence
+        pipeline = self.pipeline(QueryOptions(k=k, base_retriever=over))
+        (result,) = pipeline.run([question])
+        clues, evidence = result.recall.clues, result.findings.evidence
         if generate is not None:
             prompts = load_prompts(self.recalling.language or detect_language(question))
             return answer_from_evidence(question, evidence, generate=generate, prompts=prompts, clues=clues)
         if "answer" not in self.recalling.kinds:
-            clues += self._asker.recall(corpus, [question], self._asked(("answer",)))[0].clues
+            draft = replace(pipeline, clues=replace(self.recalling, kinds=("answer",)))
+            clues += draft.recall([question])[0].clues
         return draft_answer(question, clues, evidence=evidence)
+
+    def pipeline(self, options: QueryOptions = _DEFAULTS) -> QueryPipeline:
+        """The pipeline over what is memorized now: check, recall, search, with callbacks at every step.
+
+        What all methods that ask are made of, for those that show or trace what happens. It keeps to this
+        state, whatever is memorized later.
+
+        Raises:
+            InputError: Settings or a retriever that cannot be used.
+        """
+        clues = options.clue_settings or self.recalling
+        if options.clue_kinds is not None:
+            clues = replace(clues, kinds=tuple(options.clue_kinds))
+        over = options.base_retriever
+        return QueryPipeline(
+            self._asker,
+            self.reranker,
+            self._count_tokens,
+            self._corpus,
+            clues,
+            options.retrieval_settings or self.retrieval,
+            options.k,
+            over if over is None or isinstance(over, FanOut) else FanOut(over),
+            options.filter,
+        )
 
     def save(
         self,
@@ -584,7 +595,7 @@ class MemoRAG:
             stored = store.load(rag.model.fingerprint)
             if {**stored.settings, "changes": None} == {**saved, "changes": None}:
                 break  # else another saved there meanwhile, with other settings
-        rag._take(stored)
+        rag._corpus = from_stored(stored, rag._reader)
         rag._states[store.place] = frozenset({store.state})
         return rag
 
@@ -623,7 +634,7 @@ class MemoRAG:
             saved = manifest.settings if manifest else None
             rag = cls(model, **with_saved(choices, saved, names_model=names_model(model)))
             if manifest:
-                rag._take(store.load(rag.model.fingerprint))
+                rag._corpus = from_stored(store.load(rag.model.fingerprint), rag._reader)
             else:
                 store.save(rag._stored(None))
             held.pop_all()
@@ -714,59 +725,9 @@ class MemoRAG:
 
     def _stored(self, corpus: Corpus | None) -> StoredCorpus:
         """A corpus as the store takes it; None for one without documents."""
-        tensors, header = self.model.pack(corpus.memory) if corpus else ({}, {})
-        settings = to_save(
-            ratio=self._ratio,
-            order=self._reader.order,
-            tokenization=self._maker.tokenization,
-            changes=corpus.changes if corpus else {},
-            chunks=self._reader.chunks,
-            clues=self._recalling,
-            retrieval=self._retrieving,
-            vectors=self._maker.vectors,
+        return to_stored(
+            corpus, self._reader, ratio=self._ratio, clues=self._recalling, retrieval=self._retrieving
         )
-        indexes = {}
-        if corpus:
-            parts = {PASSAGES: corpus.passages.pack(), **self._maker.packed(corpus.index)}
-            indexes = {name: StoredIndex(*kept) for name, kept in parts.items()}
-        return StoredCorpus(
-            documents=corpus.documents if corpus else (),
-            chunks=corpus.index.chunks if corpus else (),
-            tensors=tensors,
-            header=header,
-            fingerprint=self.model.fingerprint,
-            settings=settings,
-            vectors=corpus.index.vectors if corpus else None,
-            indexes=indexes,
-        )
-
-    def _take(self, stored: StoredCorpus) -> None:
-        """Put what was stored in place."""
-        if stored.documents:
-            kept = {name: (index.arrays, index.header) for name, index in stored.indexes.items()}
-            index = self._maker.unpacked(stored.chunks, stored.vectors, kept)
-            with unpacking("The stored memory", "Restore the store from a copy, or memorize the text again."):
-                memory = self.model.unpack(stored.tensors, stored.header)
-            passages = _stored_passages(stored)
-            changes = saved_changes(stored.settings)
-            self._corpus = Corpus(stored.documents, memory, index, passages, changes)
 
     def _memorized(self) -> Corpus:
-        corpus = self._corpus
-        if corpus is None:
-            raise NothingMemorizedError(
-                "Nothing has been memorized yet, so there is nothing to ask or to save. Call memorize(text) "
-                "first, or MemoRAG.load(path) for a text that was saved."
-            )
-        return corpus
-
-    def _asked(self, kinds: Sequence[ClueKind] | None, settings: ClueSettings | None = None) -> ClueSettings:
-        settings = settings or self.recalling
-        return settings if kinds is None else replace(settings, kinds=tuple(kinds))
-
-
-def _stored_passages(stored: StoredCorpus) -> Passages:
-    kept = stored.indexes.get(PASSAGES)
-    if kept is None:  # written by hand, or by what knows no memory
-        return Passages.build(stored.documents)
-    return Passages.unpack(kept.arrays, dict(kept.header), stored.documents)
+        return memorized(self._corpus)

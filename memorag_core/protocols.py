@@ -1,4 +1,4 @@
-"""What the stages ask of their collaborators: a memory model, encoders, a re-ranker, a generator.
+"""What the stages ask of their collaborators: a memory model, encoders, a re-ranker, a generator, callbacks.
 
 In: nothing. Out: structural types. Knows no implementation; anything of the right shape fits.
 """
@@ -6,12 +6,23 @@ In: nothing. Out: structural types. Knows no implementation; anything of the rig
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.types import Ask, Document, FoundPassage, Recollection
+from memorag_core.types import (
+    Ask,
+    Clue,
+    Document,
+    Findings,
+    FoundPassage,
+    Recall,
+    Recollection,
+    SearchFailure,
+)
 
 Generate: TypeAlias = Callable[[str], str]
 """The user's own LLM: a prompt in, its text out."""
@@ -254,3 +265,90 @@ class AsyncSearcher(Searcher, Protocol):
     async def asearch(self, query: str, k: int, /) -> Sequence[FoundPassage]:
         """``search`` without a thread."""
         ...
+
+
+class QueryCallbacks:
+    """Is told of the steps of a call to the pipeline, where that was called; does nothing by itself.
+
+    Override what you want to hear. ``place`` is the place of a question among those of the call, from 0.
+    Every step that was started for a question is ended for it, by ``..._end`` or by ``..._error``. What a
+    callback raises ends the call. In calls that are awaited they are called on the event loop, all clues
+    before the first ``on_recall_end``.
+    """
+
+    @property
+    def hears_clues(self) -> bool:
+        """Whether ``on_clue`` is to be called; False spares reading replies while they grow."""
+        return True
+
+    def context(self) -> AbstractContextManager[Context]:
+        """The context in which the memory is asked; a chat model behind it may find its caller there."""
+        return nullcontext(copy_context())
+
+    def on_recall_start(self, place: int, question: str) -> None:
+        """The memory is going to be asked; those of all questions come before it is."""
+
+    def on_clue(self, place: int, clue: Clue) -> None:
+        """The line of a clue is complete; it is not known yet whether it is among the best."""
+
+    def on_recall_end(self, place: int, recall: Recall) -> None:
+        """The clues of a question are chosen."""
+
+    def on_recall_error(self, place: int, error: BaseException) -> None:
+        """The question could not be asked, or the call was broken off."""
+
+    def on_search_start(self, place: int, recall: Recall, queries: Sequence[str]) -> None:
+        """The question and its clues are going to be searched for.
+
+        Args:
+            place: The question's.
+            recall: The question and its clues.
+            queries: The texts that a retriever is given, the question's own first. One that several questions
+                of the call have is searched for once.
+        """
+
+    def on_search_failed(self, place: int, failure: SearchFailure) -> None:
+        """A search of a retriever of the user's own failed; the others went on."""
+
+    def on_search_end(self, place: int, findings: Findings) -> None:
+        """What was found for a question."""
+
+    def on_search_error(self, place: int, error: BaseException) -> None:
+        """The question could not be searched for, or the call was broken off."""
+
+
+class AsyncQueryCallbacks:
+    """``QueryCallbacks`` for calls that are awaited: each is awaited before the next one is called."""
+
+    @property
+    def hears_clues(self) -> bool:
+        """See ``QueryCallbacks``."""
+        return True
+
+    def context(self) -> AbstractContextManager[Context]:
+        """See ``QueryCallbacks``."""
+        return nullcontext(copy_context())
+
+    async def on_recall_start(self, place: int, question: str) -> None:
+        """See ``QueryCallbacks``; so below."""
+
+    async def on_clue(self, place: int, clue: Clue) -> None:
+        """The line of a clue is complete."""
+
+    async def on_recall_end(self, place: int, recall: Recall) -> None:
+        """The clues of a question are chosen."""
+
+    async def on_recall_error(self, place: int, error: BaseException) -> None:
+        """The question could not be asked, or the call was broken off, as by cancelling it."""
+
+    async def on_search_start(self, place: int, recall: Recall, queries: Sequence[str]) -> None:
+        """The question and its clues are going to be searched for."""
+
+    async def on_search_failed(self, place: int, failure: SearchFailure) -> None:
+        """A search of a retriever of the user's own failed; the others went on."""
+
+    async def on_search_end(self, place: int, findings: Findings) -> None:
+        """What was found for a question."""
+
+    async def on_search_error(self, place: int, error: BaseException) -> None:
+        """The question could not be searched for, or the call was broken off."""

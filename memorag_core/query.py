@@ -1,276 +1,482 @@
-"""What is asked of all that was memorized: questions recall clues, and clues find evidence.
+"""The pipeline of a question: it is checked, the memory recalls clues, and the clues find evidence.
 
-In: a corpus, questions. Out: what came of asking the memory, then what came of searching. Knows the stages
-that recall, check and search, not those that read.
+In: a corpus, questions, what was chosen for the call, callbacks. Out: for each question its clues and what
+was found, or its error. Everything that asks goes this way, for one question or many, called or awaited.
+Knows the stages that recall and search, not those that read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
+from typing import Any, TypeAlias, cast
 
-from memorag_core.clues import recall
+from memorag_core.clues.asker import Asker
 from memorag_core.clues.request_batching import MOST
-from memorag_core.clues.streaming import Heard, Listener, Stop
-from memorag_core.clues.verification import check_clues
+from memorag_core.clues.streaming import Heard, Stop
 from memorag_core.corpus import Corpus
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.requests import check_question
 from memorag_core.protocols import (
+    AsyncQueryCallbacks,
     CountTokens,
-    MemoryModel,
+    QueryCallbacks,
     Reranker,
     Searcher,
-    asked_together,
-    keeps_documents,
 )
 from memorag_core.retrieval import FanOut
-from memorag_core.retrieval.routing import route
+from memorag_core.retrieval.queries import query_texts
 from memorag_core.settings import ClueSettings, RetrievalSettings
 from memorag_core.system.locking import OfProcess
-from memorag_core.types import Ask, Chunk, Findings, Recall
+from memorag_core.system.outcomes import aoutcomes, atold, awaited, outcomes, told
+from memorag_core.types import Chunk, Clue, ClueKind, Findings, Recall
 
-QUESTIONS_KEPT = 256
-"""Questions whose clues are kept: asking again, or for more evidence, does not ask the memory again."""
+AnyCallbacks: TypeAlias = QueryCallbacks | AsyncQueryCallbacks
+"""Whom a call that is awaited tells of its steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOptions:
+    """What is chosen for a call; None takes what the ``MemoRAG`` was made with.
+
+    Attributes:
+        k: Pieces of evidence for each question; None takes the settings' number, or all there are.
+        clue_kinds: Kinds of clue to ask for, in place of those of the clue settings.
+        clue_settings: What is asked of the memory.
+        retrieval_settings: How rankings are joined.
+        base_retriever: A retriever of your own, which is searched instead of what was memorized.
+        filter: Whether a chunk of what was memorized may be found; None lets all be found. Called for each
+            chunk, at every search.
+    """
+
+    k: int | None = None
+    clue_kinds: Sequence[ClueKind] | None = None
+    clue_settings: ClueSettings | None = None
+    retrieval_settings: RetrievalSettings | None = None
+    base_retriever: FanOut | Searcher | None = None
+    filter: Callable[[Chunk], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Asks a corpus.
+class QueryResult:
+    """What came of a question."""
+
+    recall: Recall
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPipeline:
+    """Check, recall, search: over one state of what was memorized, as it was chosen for a call.
+
+    The methods that end in ``outcomes`` give the error of a question in its place, and it costs the others
+    nothing; the others raise the first one, before the memory is asked where that can be known.
 
     Attributes:
-        model: What made its memory.
+        asker: Asks the memory.
         reranker: What orders the first of what was found, or None to leave it as it is.
         count_tokens: What a text takes of a budget.
+        corpus: What was memorized; None for nothing, which every step refuses.
+        clues: What is asked of the memory.
+        retrieval: How rankings are joined.
+        k: Pieces of evidence for each question; None for the settings' number, or all there are.
+        base_retriever: What is searched instead of the corpus.
+        filter: Whether a chunk of the corpus may be found.
     """
 
-    model: MemoryModel
-    reranker: Reranker | None = None
-    count_tokens: CountTokens = len
+    asker: Asker = field(repr=False)
+    reranker: Reranker | None = field(repr=False)
+    count_tokens: CountTokens = field(repr=False)
+    corpus: Corpus | None = field(repr=False)
+    clues: ClueSettings
+    retrieval: RetrievalSettings
+    k: int | None = None
+    base_retriever: FanOut | None = field(default=None, repr=False)
+    filter: Callable[[Chunk], bool] | None = None
+
+    @property
+    def memorized(self) -> Corpus:
+        """The corpus.
+
+        Raises:
+            NothingMemorizedError: There is none.
+        """
+        return memorized(self.corpus)
+
+    def check(self) -> int:
+        """How many pieces of evidence a question gets; refuses what cannot be had before a memory is asked.
+
+        Raises:
+            InputError: ``k`` below 1, or above the chunks of the corpus; settings that what is searched
+                cannot follow; a filter for a retriever of the user's own.
+            NothingMemorizedError: There is nothing to search.
+        """
+        corpus = self.memorized
+        if self.base_retriever is not None:
+            if self.filter is not None:
+                raise InputError(
+                    "A filter says which chunks of what was memorized may be found, and a retriever of your "
+                    "own is searched instead. Filter there, and leave it out here."
+                )
+            k = self.retrieval.k if self.k is None else self.k  # nobody knows how much it has
+            self.base_retriever.check_k(k, self.retrieval)
+            return k
+        if self.k is None:
+            return min(self.retrieval.k, len(corpus.index.chunks))  # a short text has fewer
+        corpus.index.check_k(self.k, self.retrieval)
+        return self.k
+
+    def run(
+        self, questions: Sequence[str], callbacks: QueryCallbacks | None = None, *, again: bool = False
+    ) -> tuple[QueryResult, ...]:
+        """What came of each question, put to the memory together; ``again`` as for ``recall``.
+
+        Raises:
+            InputError: As ``check`` and ``recall``.
+            NothingMemorizedError: There is nothing to ask.
+            RetrievalError: All searches of a question failed, over a retriever of the user's own.
+        """
+        k = self.check()
+        recalled = self.recall(questions, callbacks, again=again)
+        found = self._search(k, dict(enumerate(recalled)), callbacks, each=False)
+        return tuple(map(QueryResult, recalled, cast("Sequence[Findings]", found)))
+
+    async def arun(
+        self, questions: Sequence[str], callbacks: AnyCallbacks | None = None
+    ) -> tuple[QueryResult, ...]:
+        """``run`` that leaves the event loop free; cancelling it ends the asking at the next token."""
+        k = self.check()
+        recalled = await self.arecall(questions, callbacks)
+        found = await self._asearch(k, dict(enumerate(recalled)), callbacks, each=False)
+        return tuple(map(QueryResult, recalled, cast("Sequence[Findings]", found)))
+
+    def run_outcomes(
+        self, questions: Sequence[str], callbacks: QueryCallbacks | None = None
+    ) -> tuple[QueryResult | Exception, ...]:
+        """``run`` with the error of each question in its place; raises what ``check`` does."""
+        k = self.check()
+        recalled = self.recall_outcomes(questions, callbacks)
+        good = _recalled(recalled)
+        return _joined(recalled, good, self._search(k, good, callbacks, each=True))
+
+    async def arun_outcomes(
+        self, questions: Sequence[str], callbacks: AnyCallbacks | None = None
+    ) -> tuple[QueryResult | Exception, ...]:
+        """``run_outcomes`` that leaves the event loop free."""
+        k = self.check()
+        recalled = await self.arecall_outcomes(questions, callbacks)
+        good = _recalled(recalled)
+        return _joined(recalled, good, await self._asearch(k, good, callbacks, each=True))
 
     def recall(
         self,
-        corpus: Corpus,
         questions: Sequence[str],
-        settings: ClueSettings,
+        callbacks: QueryCallbacks | None = None,
         *,
         heard: Heard | None = None,
         stop: Stop | None = None,
         again: bool = False,
     ) -> tuple[Recall, ...]:
-        """The clues for each question, asking the memory only for those that are not kept.
-
-        Where the model computes here, questions that other threads ask meanwhile go into the same pass.
+        """The clues for each question, put to the memory together.
 
         Args:
-            corpus: What was memorized.
-            questions: All are put to the memory together.
-            settings: Of clues.
-            heard: Is told of clues as their lines are complete, or, where they are kept, at once.
+            questions: What the user wants to know.
+            callbacks: Hear of the steps.
+            heard: Is told of questions and clues as well, once for a question that comes twice.
             stop: Ends all replies once it is set.
             again: Ask the memory also for what is kept.
 
-        Returns:
-            For each question what came of it. What was ended early, by ``stop`` or by the settings, is not
-            kept for the next time.
-
         Raises:
             InputError: No list of questions, or a blank one.
+            NothingMemorizedError: There is nothing to ask.
         """
-        if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
-            raise InputError(
-                f"The questions are {questions!r}; expected a list of texts. Give one text for each."
-            )
-        for question in questions:
-            check_question(question, settings.kinds)
-        each = list(dict.fromkeys(questions))
-        told = {} if again else _kept(corpus, each, settings)
-        if heard is not None:
-            for one in told.values():
-                for clue in one.clues:
-                    heard(one.question, clue)
-        missing = [question for question in each if question not in told]
-        if missing:
-            ask = partial(self._asked, corpus, settings, again)
-            if asked_together(self.model):
-                kind = (settings, again)
-                fresh = corpus.gathering.ask(missing, ask, kind=kind, heard=heard, stop=stop)
-            else:
-                fresh = ask(missing, heard=heard, stop=stop)
-            told |= {one.question: one for one in fresh}
-        return tuple(told[question] for question in questions)
+        asked = self._recall(questions, callbacks, each=False, heard=heard, stop=stop, again=again)
+        return tuple(cast("Sequence[Recall]", asked))
 
     async def arecall(
         self,
-        corpus: Corpus,
         questions: Sequence[str],
-        settings: ClueSettings,
+        callbacks: AnyCallbacks | None = None,
         *,
         heard: Heard | None = None,
     ) -> tuple[Recall, ...]:
         """``recall`` in a thread; cancelling it ends the asking at the next token."""
-        stop = Event()
-        ask = partial(self.recall, corpus, questions, settings, heard=heard, stop=stop)
-        try:
-            # Not the loop's own threads: on small machines there are few, and most of these only wait.
-            return await asyncio.get_running_loop().run_in_executor(_THREADS.get(), copy_context().run, ask)
-        finally:
-            stop.set()
+        asked = await self._arecall(questions, callbacks, each=False, heard=heard)
+        return tuple(cast("Sequence[Recall]", asked))
 
-    def find(
-        self,
-        corpus: Corpus,
-        recalled: Sequence[Recall],
-        k: int,
-        settings: RetrievalSettings,
-        over: FanOut | Searcher | None,
-        where: Callable[[Chunk], bool] | None = None,
+    def recall_outcomes(
+        self, questions: Sequence[str], callbacks: QueryCallbacks | None = None
+    ) -> tuple[Recall | Exception, ...]:
+        """``recall`` with the error of each question in its place; the others go in one pass all the same."""
+        return tuple(self._recall(questions, callbacks, each=True))
+
+    async def arecall_outcomes(
+        self, questions: Sequence[str], callbacks: AnyCallbacks | None = None
+    ) -> tuple[Recall | Exception, ...]:
+        """``recall_outcomes`` in a thread; cancelling it ends the asking at the next token."""
+        return tuple(await self._arecall(questions, callbacks, each=True))
+
+    def search(
+        self, recalled: Sequence[Recall], callbacks: QueryCallbacks | None = None
     ) -> tuple[Findings, ...]:
-        """The evidence for each question and its clues, in the corpus or by a retriever of the user's own.
+        """The evidence for each question and its clues; raises as ``run``."""
+        found = self._search(self.check(), dict(enumerate(recalled)), callbacks, each=False)
+        return tuple(cast("Sequence[Findings]", found))
 
-        Raises:
-            InputError: As ``retrieve_batch`` of either; ``where`` for a retriever of the user's own.
-        """
-        requests = [(one.question, one.clues) for one in recalled]
-        if over is not None:
-            _check_no_filter(where)
-            return _fan_out(over).retrieve_batch(
-                requests, k=k, settings=settings, reranker=self.reranker, count_tokens=self.count_tokens
-            )
-        begun = time.perf_counter()
-        found = corpus.index.retrieve_batch(
-            requests,
-            k=k,
-            settings=settings,
-            reranker=self.reranker,
-            count_tokens=self.count_tokens,
-            where=where,
-        )
-        seconds = time.perf_counter() - begun
-        return tuple(
-            Findings(one.question, evidence, seconds=seconds)
-            for one, evidence in zip(recalled, found, strict=True)
-        )
-
-    async def afind(
-        self,
-        corpus: Corpus,
-        recalled: Sequence[Recall],
-        k: int,
-        settings: RetrievalSettings,
-        over: FanOut | Searcher | None,
-        where: Callable[[Chunk], bool] | None = None,
+    async def asearch(
+        self, recalled: Sequence[Recall], callbacks: AnyCallbacks | None = None
     ) -> tuple[Findings, ...]:
-        """``find`` that leaves the event loop free: the corpus is searched in a thread."""
-        if over is None:
-            return await asyncio.to_thread(self.find, corpus, recalled, k, settings, None, where)
-        _check_no_filter(where)
-        return await _fan_out(over).aretrieve_batch(
-            [(one.question, one.clues) for one in recalled],
-            k=k,
-            settings=settings,
-            reranker=self.reranker,
-            count_tokens=self.count_tokens,
+        """``search`` that leaves the event loop free: the corpus is searched in a thread."""
+        found = await self._asearch(self.check(), dict(enumerate(recalled)), callbacks, each=False)
+        return tuple(cast("Sequence[Findings]", found))
+
+    def _recall(
+        self,
+        questions: Sequence[str],
+        callbacks: QueryCallbacks | None,
+        *,
+        each: bool,
+        heard: Heard | None = None,
+        stop: Stop | None = None,
+        again: bool = False,
+    ) -> Sequence[Recall | Exception]:
+        callbacks, questions = callbacks or _SILENT, _listed(questions)
+        places = _places(questions)
+        raised: list[BaseException] = []
+
+        def hear(question: str, clue: Clue) -> None:
+            try:
+                for place in places[question]:
+                    callbacks.on_clue(place, clue)
+            except BaseException as error:
+                raised.append(error)
+                raise
+            if heard is not None:
+                heard(question, clue)
+
+        def work() -> Sequence[Recall | Exception]:
+            listener = hear if callbacks.hears_clues else heard
+            with callbacks.context() as context:
+                found = context.run(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
+            if raised:  # of a callback, and no question's own
+                raise raised[0]
+            return found
+
+        return told(
+            range(len(questions)),
+            work,
+            start=lambda place: callbacks.on_recall_start(place, questions[place]),
+            end=callbacks.on_recall_end,
+            error=callbacks.on_recall_error,
         )
 
-    def checked_k(
-        self, corpus: Corpus, k: int | None, settings: RetrievalSettings, over: FanOut | Searcher | None
-    ) -> int:
-        """How many pieces of evidence; refuses what cannot be had before the memory is asked.
-
-        Raises:
-            InputError: ``k`` below 1, or above the chunks of the corpus; over a retriever of the user's own,
-                settings that it cannot follow.
-        """
-        if over is not None:
-            k = settings.k if k is None else k  # nobody knows how much it has
-            _fan_out(over).check_k(k, settings)
-            return k
-        if k is None:
-            return min(settings.k, len(corpus.index.chunks))  # a short text has fewer
-        corpus.index.check_k(k, settings)
-        return k
-
-    def _asked(
+    async def _arecall(
         self,
-        corpus: Corpus,
-        settings: ClueSettings,
-        again: bool,
+        questions: Sequence[str],
+        callbacks: AnyCallbacks | None,
+        *,
+        each: bool,
+        heard: Heard | None = None,
+    ) -> Sequence[Recall | Exception]:
+        callbacks, questions = callbacks or _SILENT, _listed(questions)
+        places = _places(questions)
+        loop, stop = asyncio.get_running_loop(), Event()
+        lines: asyncio.Queue[tuple[str, Clue] | None] = asyncio.Queue()
+
+        def hear(question: str, clue: Clue) -> None:  # on the thread that asks
+            loop.call_soon_threadsafe(lines.put_nowait, (question, clue))
+            if heard is not None:
+                heard(question, clue)
+
+        async def work() -> Sequence[Recall | Exception]:
+            listener = hear if callbacks.hears_clues else heard
+            ask = partial(self._ask, questions, each=each, heard=listener, stop=stop)
+            with callbacks.context() as context:
+                # Not the loop's own threads: on small machines there are few, and most of these only wait.
+                asking = loop.run_in_executor(_THREADS.get(), context.copy().run, ask)
+            try:
+                # Behind all lines: what a thread hands to the loop keeps its order.
+                asking.add_done_callback(lambda _: lines.put_nowait(None))
+                while callbacks.hears_clues and (line := await lines.get()) is not None:
+                    for place in places[line[0]]:
+                        await awaited(callbacks.on_clue(place, line[1]))
+                return await asking
+            finally:
+                stop.set()
+                if not loop.is_closed():
+                    asking.cancel()
+
+        return await atold(
+            range(len(questions)),
+            work,
+            start=lambda place: callbacks.on_recall_start(place, questions[place]),
+            end=callbacks.on_recall_end,
+            error=callbacks.on_recall_error,
+        )
+
+    def _ask(
+        self,
         questions: Sequence[str],
         *,
+        each: bool,
         heard: Heard | None,
         stop: Stop | None,
-    ) -> tuple[Recall, ...]:
-        """What the memory says to questions, all different; what it was let to end is kept."""
-        told = {} if again else _kept(corpus, questions, settings)  # by the pass before this one
-        missing = [question for question in questions if question not in told]
-        if not missing:
-            return tuple(told.values())
-        asks = [Ask(question, kind) for question in missing for kind in settings.kinds]
-        watched = not (heard is None and stop is None and settings.max_seconds is None)
-        listener = Listener(asks, heard=heard, stop=stop, seconds=settings.max_seconds) if watched else None
-        recalled = recall(
-            missing,
-            corpus.memory,
-            model=self.model,
-            settings=replace(settings, language=settings.language or corpus.language),
-            parts=self._routed(corpus, missing, settings.max_parts),
-            passages=corpus.passages if settings.grounded else None,
-            watch=listener,
-        )
-        fresh = check_clues(
-            recalled, passages=corpus.passages, support=corpus.index.support, settings=settings
-        )
-        if listener is None or not listener.ended_early:
-            if len(corpus.recalled) + len(fresh) > QUESTIONS_KEPT:
-                corpus.recalled.clear()
-            corpus.recalled.update({(one.question, settings): one for one in fresh})
-        return (*told.values(), *fresh)
+        again: bool = False,
+    ) -> Sequence[Recall | Exception]:
+        corpus, settings = self.memorized, self.clues
 
-    def _routed(
-        self, corpus: Corpus, questions: Sequence[str], most: int | None
-    ) -> list[tuple[int, ...] | None] | None:
-        """The parts that each question is put to; None for all of them."""
-        if most is None or corpus.memory.parts <= most:
-            return None
-        if not keeps_documents(self.model):
-            raise InputError(
-                f"ClueSettings.max_parts is {most}, and a {type(self.model).__name__} cannot be asked in "
-                "part: it lacks the members of memorag_core.DocumentMemoryModel. Leave max_parts out."
-            )
-        numbers = {document.id: number for number, document in enumerate(corpus.documents)}
-        return route(
-            questions, corpus.memory, model=self.model, index=corpus.index, numbers=numbers, most=most
+        def ask(some: Sequence[str]) -> Sequence[Recall]:
+            return self.asker.recall(corpus, some, settings, heard=heard, stop=stop, again=again)
+
+        if not each:
+            return ask(questions)
+        found: dict[int, Recall | Exception] = {}
+        for place, question in enumerate(questions):
+            try:
+                check_question(question, settings.kinds)
+            except InputError as error:
+                found[place] = error
+        good = [place for place in range(len(questions)) if place not in found]
+        found |= zip(good, outcomes(ask, [questions[place] for place in good]), strict=True)
+        return [found[place] for place in range(len(questions))]
+
+    def _search(
+        self, k: int, recalled: Mapping[int, Recall], callbacks: QueryCallbacks | None, *, each: bool
+    ) -> Sequence[Findings | Exception]:
+        callbacks, find = callbacks or _SILENT, partial(self._find, k)
+
+        def work() -> Sequence[Findings | Exception]:
+            some = [*recalled.values()]
+            return outcomes(find, some) if each or not some else find(some)
+
+        def end(place: int, findings: Findings) -> None:
+            for failure in findings.failures:
+                callbacks.on_search_failed(place, failure)
+            callbacks.on_search_end(place, findings)
+
+        return told(
+            recalled,
+            work,
+            start=lambda place: callbacks.on_search_start(place, *self._searched(recalled[place])),
+            end=end,
+            error=callbacks.on_search_error,
         )
 
+    async def _asearch(
+        self,
+        k: int,
+        recalled: Mapping[int, Recall],
+        callbacks: AnyCallbacks | None,
+        *,
+        each: bool,
+    ) -> Sequence[Findings | Exception]:
+        callbacks, find = callbacks or _SILENT, partial(self._afind, k)
 
-def _check_no_filter(where: object) -> None:
-    if where is not None:
-        raise InputError(
-            "'where' says which chunks of what was memorized may be found, and a retriever of your own is "
-            "searched instead. Filter there, and leave 'where' out."
+        async def work() -> Sequence[Findings | Exception]:
+            some = [*recalled.values()]
+            return await aoutcomes(find, some) if each or not some else await find(some)
+
+        async def end(place: int, findings: Findings) -> None:
+            for failure in findings.failures:
+                await awaited(callbacks.on_search_failed(place, failure))
+            await awaited(callbacks.on_search_end(place, findings))
+
+        return await atold(
+            recalled,
+            work,
+            start=lambda place: callbacks.on_search_start(place, *self._searched(recalled[place])),
+            end=end,
+            error=callbacks.on_search_error,
         )
 
+    def _searched(self, one: Recall) -> tuple[Recall, tuple[str, ...]]:
+        return one, query_texts(one.question, one.clues, self.retrieval)
+
+    def _find(self, k: int, recalled: Sequence[Recall]) -> Sequence[Findings]:
+        requests = [(one.question, one.clues) for one in recalled]
+        if self.base_retriever is not None:
+            return self.base_retriever.retrieve_batch(requests, k=k, **self._how())
+        begun, index = time.perf_counter(), self.memorized.index
+        found = index.retrieve_batch(requests, k=k, where=self.filter, **self._how())
+        seconds = time.perf_counter() - begun
+        return [
+            Findings(one.question, evidence, seconds=seconds)
+            for one, evidence in zip(recalled, found, strict=True)
+        ]
+
+    async def _afind(self, k: int, recalled: Sequence[Recall]) -> Sequence[Findings]:
+        if self.base_retriever is None:
+            return await asyncio.to_thread(self._find, k, recalled)
+        requests = [(one.question, one.clues) for one in recalled]
+        return await self.base_retriever.aretrieve_batch(requests, k=k, **self._how())
+
+    def _how(self) -> dict[str, Any]:
+        return {
+            "settings": self.retrieval,
+            "reranker": self.reranker,
+            "count_tokens": self.count_tokens,
+        }
+
+
+def memorized(corpus: Corpus | None) -> Corpus:
+    """A corpus, where there is one.
+
+    Raises:
+        NothingMemorizedError: There is none.
+    """
+    if corpus is None:
+        raise NothingMemorizedError(
+            "Nothing has been memorized yet, so there is nothing to ask or to save. Call memorize(text) "
+            "first, or MemoRAG.load(path) for a text that was saved."
+        )
+    return corpus
+
+
+class _Silent(QueryCallbacks):
+    @property
+    def hears_clues(self) -> bool:
+        return False
+
+
+_SILENT = _Silent()
 
 _THREADS = OfProcess(lambda: ThreadPoolExecutor(MOST, thread_name_prefix="memorag-asking"))
 """For those who await a memory: as many as a pass takes questions. They are begun as they are needed."""
 
 
-def _kept(corpus: Corpus, questions: Iterable[str], settings: ClueSettings) -> dict[str, Recall]:
-    """What is kept for questions, by question."""
-    kept = corpus.recalled.copy()  # another thread may be adding to it
-    return {
-        question: replace(kept[question, settings], kept=True)
-        for question in questions
-        if (question, settings) in kept
-    }
+def _listed(questions: Sequence[str]) -> list[str]:
+    if isinstance(questions, str) or not isinstance(questions, Iterable):
+        raise InputError(
+            f"The questions are {questions!r:.80}; expected a list of texts. Give one text for each."
+        )
+    return list(questions)
 
 
-def _fan_out(over: FanOut | Searcher) -> FanOut:
-    return over if isinstance(over, FanOut) else FanOut(over)
+def _places(questions: Sequence[str]) -> dict[str, list[int]]:
+    """Where each question stands among those of a call."""
+    places: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        if isinstance(question, str):
+            places.setdefault(question, []).append(place)
+    return places
+
+
+def _recalled(recalled: Sequence[Recall | Exception]) -> dict[int, Recall]:
+    """What was recalled, by the place of its question."""
+    return {place: one for place, one in enumerate(recalled) if isinstance(one, Recall)}
+
+
+def _joined(
+    recalled: Sequence[Recall | Exception], good: Mapping[int, Recall], found: Sequence[Findings | Exception]
+) -> tuple[QueryResult | Exception, ...]:
+    findings = dict(zip(good, found, strict=True))
+    joined: list[QueryResult | Exception] = []
+    for place, one in enumerate(recalled):
+        outcome = one if isinstance(one, Exception) else findings[place]
+        joined.append(outcome if isinstance(outcome, Exception) else QueryResult(good[place], outcome))
+    return tuple(joined)

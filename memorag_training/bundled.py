@@ -22,7 +22,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from memorag_core.memory import checkpoint_files as finding
+from memorag_core.memory import checkpoint_files
 from memorag_core.memory.beacon.checkpoint import save_checkpoint
 from memorag_core.memory.beacon.layers import attach
 from memorag_core.memory.beacon.settings import BeaconSettings
@@ -189,7 +189,7 @@ def export(model: PreTrainedModel, folder: Path, out: Path) -> None:
 
     save_checkpoint(model, out, settings=SETTINGS, dtype=torch.bfloat16)
     save_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), out)
-    (out / finding.USAGE).write_text(json.dumps(USAGE, indent=1) + "\n", encoding="utf-8")
+    (out / checkpoint_files.USAGE).write_text(json.dumps(USAGE, indent=1) + "\n", encoding="utf-8")
 
 
 def _run(rank: int, processes: int, folder: Path, out: Path, port: int) -> None:

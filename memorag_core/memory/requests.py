@@ -49,12 +49,14 @@ def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:
     return tuple(asks)
 
 
-def check_question(question: str, kinds: Collection[ClueKind]) -> None:
+def check_question(question: object, kinds: Collection[ClueKind]) -> None:
     """Refuse a blank question, but where nothing but key points is asked for: those are of the whole text.
 
     Raises:
-        InputError: It is blank.
+        InputError: It is blank, or no text.
     """
+    if not isinstance(question, str):
+        raise InputError(f"The question is {question!r:.80}; expected a text. Ask something about the text.")
     if not question.strip() and set(kinds) != {"key_point"}:
         raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
 

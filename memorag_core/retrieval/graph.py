@@ -347,5 +347,5 @@ def _import_sparse() -> Any:
     try:
         from scipy import sparse
     except ImportError as error:
-        raise MissingExtraError("scipy", "graph", "the graph of chunks and entities") from error
+        raise MissingExtraError("scipy", "graph", "the graph of chunks and entities", error) from error
     return sparse

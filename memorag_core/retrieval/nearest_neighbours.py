@@ -55,7 +55,7 @@ def import_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise MissingExtraError("faiss-cpu", "cpu", "Dense retrieval with FAISS") from error
+        raise MissingExtraError("faiss-cpu", "cpu", "Dense retrieval with FAISS", error) from error
     return faiss
 
 

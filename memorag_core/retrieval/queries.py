@@ -86,6 +86,14 @@ def queries(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -
             yield alone if settings.expansion == "separate" else joined
 
 
+def query_texts(question: str, clues: Sequence[Clue], settings: RetrievalSettings) -> tuple[str, ...]:
+    """The texts that a retriever is asked for one request, each once; none for what cannot be searched."""
+    try:
+        return tuple(dict.fromkeys(query.text for query in queries(question, clues, settings)))
+    except InputError:
+        return ()
+
+
 def _belief(clue: Clue, confidence: float) -> float:
     """How sure the memory was of a clue, 0 to 1, from its mean log-probability a token."""
     if confidence == 0:

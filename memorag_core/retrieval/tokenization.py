@@ -142,7 +142,9 @@ def _sudachi() -> Any:
         import sudachidict_small  # noqa: F401  # Sudachi says what is missing less clearly
         from sudachipy import Dictionary
     except ImportError as error:
-        raise MissingExtraError("sudachipy and sudachidict_small", "ja", "Japanese tokenization") from error
+        raise MissingExtraError(
+            "sudachipy and sudachidict_small", "ja", "Japanese tokenization", error
+        ) from error
     return Dictionary(dict="small")
 
 

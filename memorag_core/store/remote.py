@@ -80,7 +80,7 @@ class RemoteFolder:
         try:
             from fsspec.core import url_to_fs
         except ImportError as error:
-            raise MissingExtraError("fsspec", "remote", "a store behind an address") from error
+            raise MissingExtraError("fsspec", "remote", "a store behind an address", error) from error
         try:
             files, root = url_to_fs(address)
         except ImportError as error:

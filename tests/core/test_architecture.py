@@ -23,7 +23,7 @@ ADAPTERS = ("langchain_memorag", "llama_index_memorag")
 # The rooms of the core in the order of the flow, and what each may import of the others. A new folder or
 # module at the root is written in here first.
 VALUES = frozenset({"errors", "types", "protocols", "settings", "prompts"})
-TOP = frozenset({"options", "corpus", "query", "memorag", "conversation", "cli"})
+TOP = frozenset({"persistence", "corpus", "query", "memorag", "conversation", "cli"})
 ROOMS = frozenset({"system", "documents", "memory", "clues", "retrieval", "generation", "store"})
 BELOW = {
     **dict.fromkeys(VALUES, VALUES),
@@ -39,7 +39,7 @@ BELOW = {
 
 # The kinds of memory model know nothing of each other, and what they share knows none of them.
 FAMILIES = frozenset({"beacon", "longcontext", "hosted", "gist", "bundled"})
-BESIDE = {"planning": FAMILIES}
+BESIDE = {"planning": FAMILIES, "named": frozenset({"beacon", "bundled"})}
 
 # Beside the core, not in the wheel: they use public names, and evaluation also what training generates.
 OUTSIDE = {"memorag_training": frozenset({CORE}), "memorag_evaluation": frozenset({CORE, "memorag_training"})}

@@ -114,7 +114,7 @@ def asks_and_memorizes(rag: MemoRAG, expected: object) -> Callable[[], None]:
 def test_a_process_forked_while_a_thread_asks_asks_and_memorizes(model: BeaconModel) -> None:
     rag = memory(model)
     expected = answered(rag)
-    gathering = rag._memorized().gathering
+    gathering = rag._asker.of(rag._memorized()).batching
     with again_and_again(lambda: rag.explain("Who builds boats?", k=1)):
         for _ in range(3):
             until(gathering._leading.held)

@@ -19,14 +19,17 @@ TEXT = "Tamsin Oakley covers houses with slate. Maud Vane delivers babies. Barna
 QUESTIONS = ["Who covers houses?", "Who delivers babies?", "Who keeps a tortoise?"]
 LIMIT = 20
 HANDING = (
-    "request_batching.py",
-    "locking.py",
-    "query.py",
-    "recall.py",
-    "streaming.py",
-    "memorag.py",
-    "requests.py",
-    "corpus.py",
+    *(
+        "request_batching.py",
+        "locking.py",
+        "query.py",
+        "asker.py",
+        "cache.py",
+        "outcomes.py",
+        "streaming.py",
+        "recall.py",
+    ),
+    *("memorag.py", "requests.py", "corpus.py"),
 )
 """Where calls wait for one another."""
 
@@ -94,7 +97,7 @@ def test_a_batch_may_be_interrupted_at_any_line() -> None:
     expected = rag.retrieve_batch(QUESTIONS, k=1)
 
     def ask() -> Any:
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         return rag.retrieve_batch(QUESTIONS, k=1)
 
     def check() -> None:
@@ -133,7 +136,7 @@ def test_a_stream_and_its_thread_may_be_interrupted_at_any_line() -> None:
 def test_those_that_wait_are_answered_whoever_is_interrupted() -> None:
     rag = memory(0.001)
     expected = {question: rag.explain(question, k=1).evidence for question in QUESTIONS}
-    gathering = rag._memorized().gathering
+    gathering = rag._asker.of(rag._memorized()).batching
     with ThreadPoolExecutor(8) as pool:
         for number in range(120):
             others = [pool.submit(rag.explain, question, k=1) for question in QUESTIONS * 2]
@@ -174,11 +177,11 @@ def test_a_task_may_be_cancelled_at_any_await() -> None:
     expected = rag.explain(QUESTIONS[0], k=1).evidence
     for steps in (*range(12), 20, 40, 80, 160):
         corpus = rag._memorized()
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         asyncio.run(_cancelled(rag.arecall_clues(QUESTIONS), steps))
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         asyncio.run(_cancelled(rag.aretrieve(QUESTIONS[1], k=1), steps))
-        corpus.recalled.clear()
+        rag._asker.of(corpus).clues.clear()
         assert asyncio.run(asyncio.wait_for(rag.aretrieve(QUESTIONS[0], k=1), LIMIT)) == expected
         assert on_a_thread(lambda: rag.explain(QUESTIONS[0], k=1)).evidence == expected
 

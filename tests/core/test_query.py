@@ -27,7 +27,7 @@ from memorag_core import (
     Recollection,
     RetrievalSettings,
 )
-from memorag_core.options import Choices
+from memorag_core.persistence import Choices
 from tests.core.doubles import SentenceModel
 
 TOWN = Document(
@@ -127,7 +127,7 @@ def test_what_a_listener_raises_ends_the_asking_and_nothing_is_kept() -> None:
     with pytest.raises(LookupError):
         rag.recall_clues(QUESTIONS, heard=refuse)
     assert rag._corpus is not None
-    assert rag._corpus.recalled == {}
+    assert len(rag._asker.of(rag._corpus).clues) == 0
 
 
 # Awaited
@@ -177,7 +177,7 @@ async def test_cancelling_ends_the_asking_and_leaves_the_loop_free_meanwhile() -
         await task
     assert await asyncio.to_thread(model.ended.wait, 10)
     assert rag._corpus is not None
-    assert rag._corpus.recalled == {}
+    assert len(rag._asker.of(rag._corpus).clues) == 0
 
 
 # Over a retriever of the user's own

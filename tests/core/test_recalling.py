@@ -235,7 +235,7 @@ def test_a_stream_that_is_broken_off_leaves_nothing_behind() -> None:
     assert threading.active_count() == threads
     assert list(stream) == []
     assert rag._corpus is not None
-    assert rag._corpus.recalled == {}
+    assert len(rag._asker.of(rag._corpus).clues) == 0
     assert_close(state(rag.memory), before, exactly=True)
 
 
@@ -262,12 +262,12 @@ def test_a_reply_of_a_server_is_streamed_as_it_comes_and_not_waited_for_when_the
             heard = list(stream)
         assert any("coffins" in clue.text for clue in heard)
         assert rag._corpus is not None
-        assert len(rag._corpus.recalled) == 1
+        assert len(rag._asker.of(rag._corpus).clues) == 1
         server.seconds = 0.5
         begun = time.perf_counter()
         rag.stream_clues("Who delivers babies?").close()
         assert time.perf_counter() - begun < 0.45
-        assert len(rag._corpus.recalled) == 1
+        assert len(rag._asker.of(rag._corpus).clues) == 1
     finally:
         server.close()
 
@@ -282,7 +282,7 @@ def test_a_time_limit_ends_replies_and_what_it_cut_is_not_kept() -> None:
     )
     assert rag.clues("Who?") == ()
     assert rag._corpus is not None
-    assert rag._corpus.recalled == {}
+    assert len(rag._asker.of(rag._corpus).clues) == 0
     explained = rag.explain("Who?", k=1)
     assert [reply.finished for said in explained.recall.replies.values() for reply in said] == [False] * 3
     server = ChatServer()

@@ -123,5 +123,5 @@ def _bitsandbytes() -> Any:
     try:
         import bitsandbytes
     except ImportError as error:
-        raise MissingExtraError("bitsandbytes", "quantized", "Weights in 8 or 4 bits") from error
+        raise MissingExtraError("bitsandbytes", "quantized", "Weights in 8 or 4 bits", error) from error
     return bitsandbytes

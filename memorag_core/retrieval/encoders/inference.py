@@ -41,7 +41,7 @@ def loaded(
 
     Raises:
         InputError: A batch size that is not a whole number of 1 or more, or an option beside an object.
-        MissingExtraError: The library is not installed, or cannot be imported.
+        MissingExtraError: The library is not installed.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; give the texts of one pass as 1 or more.")
@@ -49,9 +49,7 @@ def loaded(
         try:
             library = import_module(package)
         except ImportError as error:
-            absent = isinstance(error, ModuleNotFoundError) and error.name == package
-            name = package.replace("_", "-")
-            raise MissingExtraError(name, extra, purpose, broken=None if absent else error) from error
+            raise MissingExtraError(package.replace("_", "-"), extra, purpose, error) from error
         with _without_bars():
             return make(library, str(model))
     for name, value in options.items():

@@ -171,7 +171,7 @@ def test_ordinary_texts_come_out_as_if_cut_at_once(size: int, overlap: float) ->
     from pydoc_data.topics import topics
 
     prose = "\n\n".join(topics[name] for name in sorted(topics))[:40_000]
-    journey = Path(__file__).with_name("texts").joinpath("journey.txt").read_text(encoding="utf-8")[:20_000]
+    journey = (Path(__file__).parents[1] / "texts" / "journey.txt").read_text(encoding="utf-8")[:20_000]
     texts = [prose, " ".join(prose.split()), journey, "".join(journey.split())]
     for text in (*texts, *(script * 60 for script in SCRIPTS)):
         repeated = int(overlap * size)

@@ -1,21 +1,26 @@
-"""What a user chooses: the keywords of ``MemoRAG``, which of them a store keeps, and the memory model.
+"""What was memorized and what was chosen for it, as a store keeps them, and back.
 
-In: choices, or what a store kept of them. Out: JSON-able settings, or the choices again. Reads no files.
+In: a corpus with the choices, or what a store kept. Out: values for a store, or the corpus and choices again.
+Reads and writes no files.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
-from memorag_core.corpus import Order
-from memorag_core.errors import InputError, StoreError
-from memorag_core.memory.bundled import bundled_path
-from memorag_core.protocols import CountTokens, MemoryModel, ShowProgress, Splitter
+from memorag_core.corpus import Corpus, Order, Reader
+from memorag_core.errors import StoreError
+from memorag_core.memory.grounding import Passages
+from memorag_core.protocols import CountTokens, ShowProgress, Splitter
 from memorag_core.retrieval import EntityFinder, Tokenization, VectorSettings
 from memorag_core.settings import ChunkSettings, ClueSettings, RetrievalSettings
+from memorag_core.store import StoredCorpus, StoredIndex
+from memorag_core.types.packed import unpacking
+
+PASSAGES = "passages"
+"""The name of the index of passages in a store."""
 
 S = TypeVar("S", ChunkSettings, ClueSettings, RetrievalSettings, VectorSettings)
 
@@ -48,22 +53,61 @@ class Choices(TypedDict, total=False):
     progress: ShowProgress
 
 
-def to_save(
+def to_stored(
+    corpus: Corpus | None,
+    reader: Reader,
     *,
     ratio: int | Literal["adapt"] | None,
-    order: Order,
-    tokenization: Tokenization,
-    changes: Mapping[str, int],
-    **settings: ChunkSettings | ClueSettings | RetrievalSettings | VectorSettings,
-) -> dict[str, Any]:
-    """What a store keeps of the choices, as JSON-able values."""
-    return {
-        "ratio": ratio,
-        "order": order,
-        "tokenization": tokenization,
-        "changes": dict(changes),
-        **{name: asdict(value) for name, value in settings.items()},
-    }
+    clues: ClueSettings,
+    retrieval: RetrievalSettings,
+) -> StoredCorpus:
+    """A corpus and how it is read and asked, as a store takes them; None for one without documents."""
+    maker, model = reader.maker, reader.model
+    tensors, header = model.pack(corpus.memory) if corpus else ({}, {})
+    indexes = {}
+    if corpus:
+        packed = {PASSAGES: corpus.passages.pack(), **maker.packed(corpus.index)}
+        indexes = {name: StoredIndex(*kept) for name, kept in packed.items()}
+    return StoredCorpus(
+        documents=corpus.documents if corpus else (),
+        chunks=corpus.index.chunks if corpus else (),
+        tensors=tensors,
+        header=header,
+        fingerprint=model.fingerprint,
+        settings={
+            "ratio": ratio,
+            "order": reader.order,
+            "tokenization": maker.tokenization,
+            "changes": dict(corpus.changes) if corpus else {},
+            "chunks": asdict(reader.chunks),
+            "clues": asdict(clues),
+            "retrieval": asdict(retrieval),
+            "vectors": asdict(maker.vectors),
+        },
+        vectors=corpus.index.vectors if corpus else None,
+        indexes=indexes,
+    )
+
+
+def from_stored(stored: StoredCorpus, reader: Reader) -> Corpus | None:
+    """The corpus that was stored; None for one without documents.
+
+    Raises:
+        StoreError: What was stored cannot be used, or not with this model or embedder.
+        InputError: What made the stored index is missing.
+    """
+    if not stored.documents:
+        return None
+    kept = {name: (index.arrays, index.header) for name, index in stored.indexes.items()}
+    index = reader.maker.unpacked(stored.chunks, stored.vectors, kept)
+    with unpacking("The stored memory", "Restore the store from a copy, or memorize the text again."):
+        memory = reader.model.unpack(stored.tensors, stored.header)
+    if PASSAGES in kept:
+        arrays, header = kept[PASSAGES]
+        passages = Passages.unpack(arrays, dict(header), stored.documents)
+    else:  # written by hand, or by what knows no memory
+        passages = Passages.build(stored.documents)
+    return Corpus(stored.documents, memory, index, passages, _saved_changes(stored.settings))
 
 
 def with_saved(given: Choices, saved: Mapping[str, Any] | None, *, names_model: bool) -> Choices:
@@ -89,7 +133,7 @@ def with_saved(given: Choices, saved: Mapping[str, Any] | None, *, names_model: 
     return cast(Choices, chosen)
 
 
-def saved_changes(saved: Mapping[str, Any]) -> dict[str, int]:
+def _saved_changes(saved: Mapping[str, Any]) -> dict[str, int]:
     """How often each changed document was updated.
 
     Raises:
@@ -102,39 +146,6 @@ def saved_changes(saved: Mapping[str, Any]) -> dict[str, int]:
             "Restore the folder from a copy, or memorize the text again and save it."
         )
     return changes
-
-
-def names_model(model: object) -> bool:
-    """Whether the model is said by its name or folder, or left to the package, so that it is loaded here."""
-    return model is None or isinstance(model, str | os.PathLike)
-
-
-def memory_model(model: Any, ratio: int | Literal["adapt"] | None, device: str, dtype: str) -> MemoryModel:
-    """The memory model that was chosen; one that is only named is loaded.
-
-    Raises:
-        InputError: No memory model, or how to load one that is loaded already.
-        CheckpointError: The checkpoint is damaged or missing.
-        UnsupportedModelError: The checkpoint needs a computation that this package lacks.
-    """
-    if names_model(model):
-        from memorag_core.memory.beacon import BeaconModel  # here, for it loads torch and transformers
-
-        path = bundled_path() if model is None else model
-        return BeaconModel.from_pretrained(path, ratio=ratio, device=device, dtype=dtype)
-    # Methods only: asking for the fingerprint might read all the weights.
-    if not all(callable(getattr(model, name, None)) for name in ("memorize", "recollect", "pack", "unpack")):
-        raise InputError(
-            f"The model is a {type(model).__name__}; expected a memory model (memorag_core.MemoryModel), the "
-            f"name or folder of a checkpoint, or None for the bundled model."
-        )
-    if ratio is not None or (device, dtype) != ("auto", "auto"):
-        raise InputError(
-            "ratio, device and dtype say how to load a model, but a loaded one was given. Give them where it "
-            "is loaded: BeaconModel.from_pretrained(name, ratio=..., device=..., dtype=...)."
-        )
-    loaded: MemoryModel = model
-    return loaded
 
 
 def _saved_settings(kind: type[S], saved: Mapping[str, Any], name: str) -> S:
