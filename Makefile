@@ -5,7 +5,7 @@
 #   make test-all       the same, and the slow ones; CI=true make test does so too
 #   make test-flag      the tests on FlagEmbedding, which needs an older transformers, in $(VENV)-flag
 #   make check          ruff, format, mypy --strict
-#   make bench          all benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
+#   make bench          the benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
 #   make bundled-model  train the bundled memory model again: DATA=folder with prose/train.jsonl.gz
 #   make clean          remove what the targets above made, $(VENV) included
 #
@@ -16,7 +16,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
-BENCH ?= $(sort $(wildcard benchmarks/*.py))
+# All but the one that wants data and other packages.
+BENCH ?= $(filter-out benchmarks/peers.py,$(sort $(wildcard benchmarks/*.py)))
 
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt

@@ -17,6 +17,7 @@ from typing import Any
 from memorag_core import Answer, Document, InputError, MemoRAG, MemoRAGError, __version__
 from memorag_core.documents.chunking import check_text
 from memorag_core.generation.explanation import Explanation, format_report
+from memorag_core.memory.checkpoint_files import here_or_named
 from memorag_core.memory.requests import check_question
 from memorag_core.system.disk import taken
 
@@ -145,6 +146,7 @@ def _add_attach(commands: Any) -> None:
 
 
 def _attach(options: argparse.Namespace) -> None:
+    here_or_named(options.base)
     from memorag_core.memory.beacon import BeaconSettings  # here, for it loads torch and transformers
     from memorag_core.memory.beacon.initialize import attach_fresh
 
@@ -188,6 +190,8 @@ def _compact(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     document = None if options.file is None else _document(options.file)  # before torch is loaded
+    if options.model is not None:
+        here_or_named(options.model)
     if document is None and options.tokens < 1:
         raise InputError(f"tokens is {options.tokens}; expected 1 or more.")
     from memorag_core.memory.planning.planner import count_tokens, plan_memory
@@ -231,6 +235,8 @@ def _memorag(options: argparse.Namespace) -> MemoRAG:
             f"'{options.file}' is a folder beside --load; expected a text file to add, or no --load."
         )
     document = _document(options.file) if added else None
+    if options.model is not None:
+        here_or_named(options.model)
     if given or not added:
         read_manifest(options.load if given else options.file)
     if options.save is not None:

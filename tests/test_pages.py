@@ -21,7 +21,7 @@ PAGES = sorted(
     )
 )
 BASES = ["", *(f"memorag_core{room}" for room in ("", "/memory", "/memory/beacon", "/retrieval"))]
-BASES += ["memorag_training", "examples"]
+BASES += ["memorag_training", "langchain_memorag", "llama_index_memorag", "examples"]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

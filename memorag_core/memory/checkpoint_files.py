@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from memorag_core.errors import CheckpointError, UnsupportedModelError
@@ -52,12 +51,12 @@ class Inventory:
     dtype: str
 
 
-def locate(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint, fetched from the model hub where it is a name there.
+def here_or_named(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """The folder of a checkpoint; None for what can be a name on the model hub.
 
     Raises:
         InputError: a blank name.
-        CheckpointError: there is no such folder, and the hub did not give it.
+        CheckpointError: it is neither.
     """
     path = taken(name_or_path, "The model")
     if path.is_dir():
@@ -68,6 +67,20 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
             f"There is no folder '{name}', and it is no name on the model hub either (owner/model). Give the "
             f"folder that holds {CONFIG} and {WEIGHTS}."
         )
+    return None
+
+
+def locate(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint, fetched from the model hub where it is a name there.
+
+    Raises:
+        InputError: a blank name.
+        CheckpointError: there is no such folder, and the hub did not give it.
+    """
+    path = here_or_named(name_or_path)
+    if path is not None:
+        return path
+    name = os.fspath(name_or_path)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -152,7 +165,7 @@ def take_inventory(folder: Path) -> Inventory:
                     )
                 home[name], shapes[name] = file, tuple(part.get_shape())
                 kind = str(part.get_dtype())
-                sizes[kind] = sizes.get(kind, 0) + torch.Size(shapes[name]).numel()
+                sizes[kind] = sizes.get(kind, 0) + math.prod(shapes[name])
     _check_index(placed or {}, home, folder)
     most = max(sizes, key=lambda kind: sizes[kind], default="F32")
     return Inventory(folder, files, shapes, _TORCH_NAMES.get(most, "float32"))

@@ -152,6 +152,9 @@ def test_what_the_user_can_put_right_is_one_line_on_stderr_and_status_2(
         ["plan", "--file", "nowhere.txt"],
         ["plan", "--file", "."],
         ["plan", "--tokens", "0"],
+        ["ask", "town.txt", WHO, "--model", "nowhere"],
+        ["plan", "--tokens", "9", "nowhere"],
+        ["attach", "nowhere", "out"],
         ["compact", "nowhere"],
     ],
 )

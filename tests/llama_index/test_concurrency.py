@@ -18,7 +18,7 @@ from tests.llama_index.conftest import remembering
 from tests.llama_index.doubles import WordRetriever, slow, vector_index
 
 QUESTIONS = [f"Who mends timepieces in house {number}?" for number in range(64)]
-ASKING = 0.05
+ASKING = 0.2
 FREE = 0.02  # a question asked on the loop holds it up for longer; the median, for the machine has pauses too
 
 
