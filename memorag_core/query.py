@@ -22,18 +22,12 @@ from memorag_core.clues.streaming import Heard, Stop
 from memorag_core.corpus import Corpus
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.requests import check_question
-from memorag_core.protocols import (
-    AsyncQueryCallbacks,
-    CountTokens,
-    QueryCallbacks,
-    Reranker,
-    Searcher,
-)
+from memorag_core.protocols import AsyncQueryCallbacks, CountTokens, QueryCallbacks, Reranker, Searcher
 from memorag_core.retrieval import FanOut
 from memorag_core.retrieval.queries import query_texts
 from memorag_core.settings import ClueSettings, RetrievalSettings
 from memorag_core.system.locking import OfProcess
-from memorag_core.system.outcomes import aoutcomes, atold, awaited, outcomes, told
+from memorag_core.system.outcomes import AsyncSteps, Steps, aoutcomes, awaited, outcomes
 from memorag_core.types import Chunk, Clue, ClueKind, Findings, Recall
 
 AnyCallbacks: TypeAlias = QueryCallbacks | AsyncQueryCallbacks
@@ -160,7 +154,7 @@ class QueryPipeline:
     ) -> tuple[QueryResult | Exception, ...]:
         """``run`` with the error of each question in its place; raises what ``check`` does."""
         k = self.check()
-        recalled = self.recall_outcomes(questions, callbacks)
+        recalled = self._recall(questions, callbacks, each=True)
         good = _recalled(recalled)
         return _joined(recalled, good, self._search(k, good, callbacks, each=True))
 
@@ -169,7 +163,7 @@ class QueryPipeline:
     ) -> tuple[QueryResult | Exception, ...]:
         """``run_outcomes`` that leaves the event loop free."""
         k = self.check()
-        recalled = await self.arecall_outcomes(questions, callbacks)
+        recalled = await self._arecall(questions, callbacks, each=True)
         good = _recalled(recalled)
         return _joined(recalled, good, await self._asearch(k, good, callbacks, each=True))
 
@@ -259,21 +253,16 @@ class QueryPipeline:
             if heard is not None:
                 heard(question, clue)
 
-        def work() -> Sequence[Recall | Exception]:
+        with Steps(callbacks.on_recall_start, callbacks.on_recall_end, callbacks.on_recall_error) as steps:
+            for place, question in enumerate(questions):
+                steps.start(place, question)
             listener = hear if callbacks.hears_clues else heard
             with callbacks.context() as context:
                 found = context.run(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
             if raised:  # of a callback, and no question's own
                 raise raised[0]
-            return found
-
-        return told(
-            range(len(questions)),
-            work,
-            start=lambda place: callbacks.on_recall_start(place, questions[place]),
-            end=callbacks.on_recall_end,
-            error=callbacks.on_recall_error,
-        )
+            steps.end(found)
+        return found
 
     async def _arecall(
         self,
@@ -293,7 +282,11 @@ class QueryPipeline:
             if heard is not None:
                 heard(question, clue)
 
-        async def work() -> Sequence[Recall | Exception]:
+        async with AsyncSteps(
+            callbacks.on_recall_start, callbacks.on_recall_end, callbacks.on_recall_error
+        ) as steps:
+            for place, question in enumerate(questions):
+                await steps.astart(place, question)
             listener = hear if callbacks.hears_clues else heard
             ask = partial(self._ask, questions, each=each, heard=listener, stop=stop)
             with callbacks.context() as context:
@@ -305,19 +298,13 @@ class QueryPipeline:
                 while callbacks.hears_clues and (line := await lines.get()) is not None:
                     for place in places[line[0]]:
                         await awaited(callbacks.on_clue(place, line[1]))
-                return await asking
+                found = await asking
             finally:
                 stop.set()
                 if not loop.is_closed():
                     asking.cancel()
-
-        return await atold(
-            range(len(questions)),
-            work,
-            start=lambda place: callbacks.on_recall_start(place, questions[place]),
-            end=callbacks.on_recall_end,
-            error=callbacks.on_recall_error,
-        )
+            await steps.aend(found)
+        return found
 
     def _ask(
         self,
@@ -328,17 +315,14 @@ class QueryPipeline:
         stop: Stop | None,
         again: bool = False,
     ) -> Sequence[Recall | Exception]:
-        corpus, settings = self.memorized, self.clues
-
-        def ask(some: Sequence[str]) -> Sequence[Recall]:
-            return self.asker.recall(corpus, some, settings, heard=heard, stop=stop, again=again)
-
+        recall = self.asker.recall
+        ask = partial(recall, self.memorized, self.clues, heard=heard, stop=stop, again=again)
         if not each:
             return ask(questions)
         found: dict[int, Recall | Exception] = {}
         for place, question in enumerate(questions):
             try:
-                check_question(question, settings.kinds)
+                check_question(question, self.clues.kinds)
             except InputError as error:
                 found[place] = error
         good = [place for place in range(len(questions)) if place not in found]
@@ -348,54 +332,36 @@ class QueryPipeline:
     def _search(
         self, k: int, recalled: Mapping[int, Recall], callbacks: QueryCallbacks | None, *, each: bool
     ) -> Sequence[Findings | Exception]:
-        callbacks, find = callbacks or _SILENT, partial(self._find, k)
-
-        def work() -> Sequence[Findings | Exception]:
-            some = [*recalled.values()]
-            return outcomes(find, some) if each or not some else find(some)
+        callbacks, find, some = callbacks or _SILENT, partial(self._find, k), [*recalled.values()]
 
         def end(place: int, findings: Findings) -> None:
             for failure in findings.failures:
                 callbacks.on_search_failed(place, failure)
             callbacks.on_search_end(place, findings)
 
-        return told(
-            recalled,
-            work,
-            start=lambda place: callbacks.on_search_start(place, *self._searched(recalled[place])),
-            end=end,
-            error=callbacks.on_search_error,
-        )
+        with Steps(callbacks.on_search_start, end, callbacks.on_search_error) as steps:
+            for place, one in recalled.items():
+                steps.start(place, one, query_texts(one.question, one.clues, self.retrieval))
+            found = outcomes(find, some) if each or not some else find(some)
+            steps.end(found)
+        return found
 
     async def _asearch(
-        self,
-        k: int,
-        recalled: Mapping[int, Recall],
-        callbacks: AnyCallbacks | None,
-        *,
-        each: bool,
+        self, k: int, recalled: Mapping[int, Recall], callbacks: AnyCallbacks | None, *, each: bool
     ) -> Sequence[Findings | Exception]:
-        callbacks, find = callbacks or _SILENT, partial(self._afind, k)
-
-        async def work() -> Sequence[Findings | Exception]:
-            some = [*recalled.values()]
-            return await aoutcomes(find, some) if each or not some else await find(some)
+        callbacks, find, some = callbacks or _SILENT, partial(self._afind, k), [*recalled.values()]
 
         async def end(place: int, findings: Findings) -> None:
             for failure in findings.failures:
                 await awaited(callbacks.on_search_failed(place, failure))
             await awaited(callbacks.on_search_end(place, findings))
 
-        return await atold(
-            recalled,
-            work,
-            start=lambda place: callbacks.on_search_start(place, *self._searched(recalled[place])),
-            end=end,
-            error=callbacks.on_search_error,
-        )
-
-    def _searched(self, one: Recall) -> tuple[Recall, tuple[str, ...]]:
-        return one, query_texts(one.question, one.clues, self.retrieval)
+        async with AsyncSteps(callbacks.on_search_start, end, callbacks.on_search_error) as steps:
+            for place, one in recalled.items():
+                await steps.astart(place, one, query_texts(one.question, one.clues, self.retrieval))
+            found = await aoutcomes(find, some) if each or not some else await find(some)
+            await steps.aend(found)
+        return found
 
     def _find(self, k: int, recalled: Sequence[Recall]) -> Sequence[Findings]:
         requests = [(one.question, one.clues) for one in recalled]
@@ -416,11 +382,8 @@ class QueryPipeline:
         return await self.base_retriever.aretrieve_batch(requests, k=k, **self._how())
 
     def _how(self) -> dict[str, Any]:
-        return {
-            "settings": self.retrieval,
-            "reranker": self.reranker,
-            "count_tokens": self.count_tokens,
-        }
+        shared = {"reranker": self.reranker, "count_tokens": self.count_tokens}
+        return {"settings": self.retrieval, **shared}
 
 
 def memorized(corpus: Corpus | None) -> Corpus:
