@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -274,9 +274,9 @@ class QueryCallbacks:
         """Whether ``on_clue`` is to be called; False spares reading replies while they grow."""
         return True
 
-    def context(self) -> AbstractContextManager[Context]:
-        """The context in which the memory is asked; a chat model behind it may find its caller there."""
-        return nullcontext(copy_context())
+    def context(self) -> AbstractContextManager[Context | None]:
+        """Where the memory is asked, so that a chat model behind it finds its caller; None for here."""
+        return nullcontext()
 
     def on_recall_start(self, place: int, question: str) -> None:
         """The memory is going to be asked; those of all questions come before it is."""
@@ -318,9 +318,9 @@ class AsyncQueryCallbacks:
         """See ``QueryCallbacks``."""
         return True
 
-    def context(self) -> AbstractContextManager[Context]:
+    def context(self) -> AbstractContextManager[Context | None]:
         """See ``QueryCallbacks``."""
-        return nullcontext(copy_context())
+        return nullcontext()
 
     async def on_recall_start(self, place: int, question: str) -> None:
         """See ``QueryCallbacks``; so below."""

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -257,8 +258,9 @@ class QueryPipeline:
             for place, question in enumerate(questions):
                 steps.start(place, question)
             listener = hear if callbacks.hears_clues else heard
+            ask = partial(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
             with callbacks.context() as context:
-                found = context.run(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
+                found = ask() if context is None else context.run(ask)
             if raised:  # of a callback, and no question's own
                 raise raised[0]
             steps.end(found)
@@ -291,7 +293,8 @@ class QueryPipeline:
             ask = partial(self._ask, questions, each=each, heard=listener, stop=stop)
             with callbacks.context() as context:
                 # Not the loop's own threads: on small machines there are few, and most of these only wait.
-                asking = loop.run_in_executor(_THREADS.get(), context.copy().run, ask)
+                own = copy_context() if context is None else context.copy()
+                asking = loop.run_in_executor(_THREADS.get(), own.run, ask)
             try:
                 # Behind all lines: what a thread hands to the loop keeps its order.
                 asking.add_done_callback(lambda _: lines.put_nowait(None))
