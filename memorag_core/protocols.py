@@ -265,8 +265,8 @@ class QueryCallbacks:
 
     Override what you want to hear. ``place`` is the place of a question among those of the call, from 0.
     Every step that was started for a question is ended for it, by ``..._end`` or by ``..._error``. What a
-    callback raises ends the call. In calls that are awaited they are called on the event loop, all clues
-    before the first ``on_recall_end``.
+    callback raises ends the call. In calls that are awaited they are called on the event loop, but for
+    ``on_clue``: clues are told of on the thread that asks.
     """
 
     @property
@@ -326,7 +326,7 @@ class AsyncQueryCallbacks:
         """See ``QueryCallbacks``; so below."""
 
     async def on_clue(self, place: int, clue: Clue) -> None:
-        """The line of a clue is complete."""
+        """The line of a clue is complete; all of them come before the first ``on_recall_end``."""
 
     async def on_recall_end(self, place: int, recall: Recall) -> None:
         """The clues of a question are chosen."""

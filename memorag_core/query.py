@@ -241,19 +241,7 @@ class QueryPipeline:
         again: bool = False,
     ) -> Sequence[Recall | Exception]:
         callbacks, questions = callbacks or _SILENT, _listed(questions)
-        places = _places(questions)
-        raised: list[BaseException] = []
-
-        def hear(question: str, clue: Clue) -> None:
-            try:
-                for place in places[question]:
-                    callbacks.on_clue(place, clue)
-            except BaseException as error:
-                raised.append(error)
-                raise
-            if heard is not None:
-                heard(question, clue)
-
+        hear = _Hearing(callbacks, _places(questions), heard)
         with Steps(callbacks.on_recall_start, callbacks.on_recall_end, callbacks.on_recall_error) as steps:
             for place, question in enumerate(questions):
                 steps.start(place, question)
@@ -261,8 +249,7 @@ class QueryPipeline:
             ask = partial(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
             with callbacks.context() as context:
                 found = ask() if context is None else context.run(ask)
-            if raised:  # of a callback, and no question's own
-                raise raised[0]
+            hear.check()
             steps.end(found)
         return found
 
@@ -275,11 +262,11 @@ class QueryPipeline:
         heard: Heard | None = None,
     ) -> Sequence[Recall | Exception]:
         callbacks, questions = callbacks or _SILENT, _listed(questions)
-        places = _places(questions)
+        hear = _Hearing(callbacks, _places(questions), heard)
         loop, stop = asyncio.get_running_loop(), Event()
         lines: asyncio.Queue[tuple[str, Clue] | None] = asyncio.Queue()
 
-        def hear(question: str, clue: Clue) -> None:  # on the thread that asks
+        def hand_over(question: str, clue: Clue) -> None:  # from the thread that asks to the loop
             loop.call_soon_threadsafe(lines.put_nowait, (question, clue))
             if heard is not None:
                 heard(question, clue)
@@ -289,7 +276,9 @@ class QueryPipeline:
         ) as steps:
             for place, question in enumerate(questions):
                 await steps.astart(place, question)
-            listener = hear if callbacks.hears_clues else heard
+            listens = callbacks.hears_clues
+            on_loop = listens and isinstance(callbacks, AsyncQueryCallbacks)
+            listener = hand_over if on_loop else hear if listens else heard
             ask = partial(self._ask, questions, each=each, heard=listener, stop=stop)
             with callbacks.context() as context:
                 # Not the loop's own threads: on small machines there are few, and most of these only wait.
@@ -298,14 +287,15 @@ class QueryPipeline:
             try:
                 # Behind all lines: what a thread hands to the loop keeps its order.
                 asking.add_done_callback(lambda _: lines.put_nowait(None))
-                while callbacks.hears_clues and (line := await lines.get()) is not None:
-                    for place in places[line[0]]:
+                while on_loop and (line := await lines.get()) is not None:
+                    for place in hear.places[line[0]]:
                         await awaited(callbacks.on_clue(place, line[1]))
                 found = await asking
             finally:
                 stop.set()
                 if not loop.is_closed():
                     asking.cancel()
+            hear.check()
             await steps.aend(found)
         return found
 
@@ -401,6 +391,30 @@ def memorized(corpus: Corpus | None) -> Corpus:
             "first, or MemoRAG.load(path) for a text that was saved."
         )
     return corpus
+
+
+@dataclass(slots=True)
+class _Hearing:
+    """Tells callbacks of clues, on the thread that asks; what one raises is no question's own error."""
+
+    callbacks: AnyCallbacks
+    places: Mapping[str, Sequence[int]]
+    heard: Heard | None
+    error: BaseException | None = None
+
+    def __call__(self, question: str, clue: Clue) -> None:
+        try:
+            for place in self.places[question]:
+                self.callbacks.on_clue(place, clue)
+        except BaseException as error:
+            self.error = error
+            raise
+        if self.heard is not None:
+            self.heard(question, clue)
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 class _Silent(QueryCallbacks):
