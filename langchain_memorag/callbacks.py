@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from langchain_core.callbacks import (
@@ -69,10 +69,10 @@ class _Runs(Generic[_Run]):
         """Whether anybody hears of clues."""
         return self._told is not None or self._traced
 
-    def context(self) -> AbstractContextManager[Context]:
+    def context(self) -> AbstractContextManager[Context | None]:
         """A context in which a chat model that stands behind a memory is traced inside the (first) run."""
         if not self._traced:
-            return nullcontext(copy_context())
+            return nullcontext()
         return set_config_context({"callbacks": self._asking[0].get_child()})
 
     @property

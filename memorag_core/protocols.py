@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -272,8 +272,8 @@ class QueryCallbacks:
 
     Override what you want to hear. ``place`` is the place of a question among those of the call, from 0.
     Every step that was started for a question is ended for it, by ``..._end`` or by ``..._error``. What a
-    callback raises ends the call. In calls that are awaited they are called on the event loop, all clues
-    before the first ``on_recall_end``.
+    callback raises ends the call. In calls that are awaited they are called on the event loop, but for
+    ``on_clue``: clues are told of on the thread that asks.
     """
 
     @property
@@ -281,9 +281,9 @@ class QueryCallbacks:
         """Whether ``on_clue`` is to be called; False spares reading replies while they grow."""
         return True
 
-    def context(self) -> AbstractContextManager[Context]:
-        """The context in which the memory is asked; a chat model behind it may find its caller there."""
-        return nullcontext(copy_context())
+    def context(self) -> AbstractContextManager[Context | None]:
+        """Where the memory is asked, so that a chat model behind it finds its caller; None for here."""
+        return nullcontext()
 
     def on_recall_start(self, place: int, question: str) -> None:
         """The memory is going to be asked; those of all questions come before it is."""
@@ -325,15 +325,15 @@ class AsyncQueryCallbacks:
         """See ``QueryCallbacks``."""
         return True
 
-    def context(self) -> AbstractContextManager[Context]:
+    def context(self) -> AbstractContextManager[Context | None]:
         """See ``QueryCallbacks``."""
-        return nullcontext(copy_context())
+        return nullcontext()
 
     async def on_recall_start(self, place: int, question: str) -> None:
         """See ``QueryCallbacks``; so below."""
 
     async def on_clue(self, place: int, clue: Clue) -> None:
-        """The line of a clue is complete."""
+        """The line of a clue is complete; all of them come before the first ``on_recall_end``."""
 
     async def on_recall_end(self, place: int, recall: Recall) -> None:
         """The clues of a question are chosen."""

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -22,18 +23,12 @@ from memorag_core.clues.streaming import Heard, Stop
 from memorag_core.corpus import Corpus
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.requests import check_question
-from memorag_core.protocols import (
-    AsyncQueryCallbacks,
-    CountTokens,
-    QueryCallbacks,
-    Reranker,
-    Searcher,
-)
+from memorag_core.protocols import AsyncQueryCallbacks, CountTokens, QueryCallbacks, Reranker, Searcher
 from memorag_core.retrieval import FanOut
 from memorag_core.retrieval.queries import query_texts
 from memorag_core.settings import ClueSettings, RetrievalSettings
 from memorag_core.system.locking import OfProcess
-from memorag_core.system.outcomes import aoutcomes, atold, awaited, outcomes, told
+from memorag_core.system.outcomes import AsyncSteps, Steps, aoutcomes, awaited, outcomes
 from memorag_core.types import Chunk, Clue, ClueKind, Findings, Recall
 
 AnyCallbacks: TypeAlias = QueryCallbacks | AsyncQueryCallbacks
@@ -160,7 +155,7 @@ class QueryPipeline:
     ) -> tuple[QueryResult | Exception, ...]:
         """``run`` with the error of each question in its place; raises what ``check`` does."""
         k = self.check()
-        recalled = self.recall_outcomes(questions, callbacks)
+        recalled = self._recall(questions, callbacks, each=True)
         good = _recalled(recalled)
         return _joined(recalled, good, self._search(k, good, callbacks, each=True))
 
@@ -169,7 +164,7 @@ class QueryPipeline:
     ) -> tuple[QueryResult | Exception, ...]:
         """``run_outcomes`` that leaves the event loop free."""
         k = self.check()
-        recalled = await self.arecall_outcomes(questions, callbacks)
+        recalled = await self._arecall(questions, callbacks, each=True)
         good = _recalled(recalled)
         return _joined(recalled, good, await self._asearch(k, good, callbacks, each=True))
 
@@ -246,34 +241,17 @@ class QueryPipeline:
         again: bool = False,
     ) -> Sequence[Recall | Exception]:
         callbacks, questions = callbacks or _SILENT, _listed(questions)
-        places = _places(questions)
-        raised: list[BaseException] = []
-
-        def hear(question: str, clue: Clue) -> None:
-            try:
-                for place in places[question]:
-                    callbacks.on_clue(place, clue)
-            except BaseException as error:
-                raised.append(error)
-                raise
-            if heard is not None:
-                heard(question, clue)
-
-        def work() -> Sequence[Recall | Exception]:
+        hear = _Hearing(callbacks, _places(questions), heard)
+        with Steps(callbacks.on_recall_start, callbacks.on_recall_end, callbacks.on_recall_error) as steps:
+            for place, question in enumerate(questions):
+                steps.start(place, question)
             listener = hear if callbacks.hears_clues else heard
+            ask = partial(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
             with callbacks.context() as context:
-                found = context.run(self._ask, questions, each=each, heard=listener, stop=stop, again=again)
-            if raised:  # of a callback, and no question's own
-                raise raised[0]
-            return found
-
-        return told(
-            range(len(questions)),
-            work,
-            start=lambda place: callbacks.on_recall_start(place, questions[place]),
-            end=callbacks.on_recall_end,
-            error=callbacks.on_recall_error,
-        )
+                found = ask() if context is None else context.run(ask)
+            hear.check()
+            steps.end(found)
+        return found
 
     async def _arecall(
         self,
@@ -284,40 +262,42 @@ class QueryPipeline:
         heard: Heard | None = None,
     ) -> Sequence[Recall | Exception]:
         callbacks, questions = callbacks or _SILENT, _listed(questions)
-        places = _places(questions)
+        hear = _Hearing(callbacks, _places(questions), heard)
         loop, stop = asyncio.get_running_loop(), Event()
         lines: asyncio.Queue[tuple[str, Clue] | None] = asyncio.Queue()
 
-        def hear(question: str, clue: Clue) -> None:  # on the thread that asks
+        def hand_over(question: str, clue: Clue) -> None:  # from the thread that asks to the loop
             loop.call_soon_threadsafe(lines.put_nowait, (question, clue))
             if heard is not None:
                 heard(question, clue)
 
-        async def work() -> Sequence[Recall | Exception]:
-            listener = hear if callbacks.hears_clues else heard
+        async with AsyncSteps(
+            callbacks.on_recall_start, callbacks.on_recall_end, callbacks.on_recall_error
+        ) as steps:
+            for place, question in enumerate(questions):
+                await steps.astart(place, question)
+            listens = callbacks.hears_clues
+            on_loop = listens and isinstance(callbacks, AsyncQueryCallbacks)
+            listener = hand_over if on_loop else hear if listens else heard
             ask = partial(self._ask, questions, each=each, heard=listener, stop=stop)
             with callbacks.context() as context:
                 # Not the loop's own threads: on small machines there are few, and most of these only wait.
-                asking = loop.run_in_executor(_THREADS.get(), context.copy().run, ask)
+                own = copy_context() if context is None else context.copy()
+                asking = loop.run_in_executor(_THREADS.get(), own.run, ask)
             try:
                 # Behind all lines: what a thread hands to the loop keeps its order.
                 asking.add_done_callback(lambda _: lines.put_nowait(None))
-                while callbacks.hears_clues and (line := await lines.get()) is not None:
-                    for place in places[line[0]]:
+                while on_loop and (line := await lines.get()) is not None:
+                    for place in hear.places[line[0]]:
                         await awaited(callbacks.on_clue(place, line[1]))
-                return await asking
+                found = await asking
             finally:
                 stop.set()
                 if not loop.is_closed():
                     asking.cancel()
-
-        return await atold(
-            range(len(questions)),
-            work,
-            start=lambda place: callbacks.on_recall_start(place, questions[place]),
-            end=callbacks.on_recall_end,
-            error=callbacks.on_recall_error,
-        )
+            hear.check()
+            await steps.aend(found)
+        return found
 
     def _ask(
         self,
@@ -328,17 +308,14 @@ class QueryPipeline:
         stop: Stop | None,
         again: bool = False,
     ) -> Sequence[Recall | Exception]:
-        corpus, settings = self.memorized, self.clues
-
-        def ask(some: Sequence[str]) -> Sequence[Recall]:
-            return self.asker.recall(corpus, some, settings, heard=heard, stop=stop, again=again)
-
+        recall = self.asker.recall
+        ask = partial(recall, self.memorized, self.clues, heard=heard, stop=stop, again=again)
         if not each:
             return ask(questions)
         found: dict[int, Recall | Exception] = {}
         for place, question in enumerate(questions):
             try:
-                check_question(question, settings.kinds)
+                check_question(question, self.clues.kinds)
             except InputError as error:
                 found[place] = error
         good = [place for place in range(len(questions)) if place not in found]
@@ -348,54 +325,36 @@ class QueryPipeline:
     def _search(
         self, k: int, recalled: Mapping[int, Recall], callbacks: QueryCallbacks | None, *, each: bool
     ) -> Sequence[Findings | Exception]:
-        callbacks, find = callbacks or _SILENT, partial(self._find, k)
-
-        def work() -> Sequence[Findings | Exception]:
-            some = [*recalled.values()]
-            return outcomes(find, some) if each or not some else find(some)
+        callbacks, find, some = callbacks or _SILENT, partial(self._find, k), [*recalled.values()]
 
         def end(place: int, findings: Findings) -> None:
             for failure in findings.failures:
                 callbacks.on_search_failed(place, failure)
             callbacks.on_search_end(place, findings)
 
-        return told(
-            recalled,
-            work,
-            start=lambda place: callbacks.on_search_start(place, *self._searched(recalled[place])),
-            end=end,
-            error=callbacks.on_search_error,
-        )
+        with Steps(callbacks.on_search_start, end, callbacks.on_search_error) as steps:
+            for place, one in recalled.items():
+                steps.start(place, one, query_texts(one.question, one.clues, self.retrieval))
+            found = outcomes(find, some) if each or not some else find(some)
+            steps.end(found)
+        return found
 
     async def _asearch(
-        self,
-        k: int,
-        recalled: Mapping[int, Recall],
-        callbacks: AnyCallbacks | None,
-        *,
-        each: bool,
+        self, k: int, recalled: Mapping[int, Recall], callbacks: AnyCallbacks | None, *, each: bool
     ) -> Sequence[Findings | Exception]:
-        callbacks, find = callbacks or _SILENT, partial(self._afind, k)
-
-        async def work() -> Sequence[Findings | Exception]:
-            some = [*recalled.values()]
-            return await aoutcomes(find, some) if each or not some else await find(some)
+        callbacks, find, some = callbacks or _SILENT, partial(self._afind, k), [*recalled.values()]
 
         async def end(place: int, findings: Findings) -> None:
             for failure in findings.failures:
                 await awaited(callbacks.on_search_failed(place, failure))
             await awaited(callbacks.on_search_end(place, findings))
 
-        return await atold(
-            recalled,
-            work,
-            start=lambda place: callbacks.on_search_start(place, *self._searched(recalled[place])),
-            end=end,
-            error=callbacks.on_search_error,
-        )
-
-    def _searched(self, one: Recall) -> tuple[Recall, tuple[str, ...]]:
-        return one, query_texts(one.question, one.clues, self.retrieval)
+        async with AsyncSteps(callbacks.on_search_start, end, callbacks.on_search_error) as steps:
+            for place, one in recalled.items():
+                await steps.astart(place, one, query_texts(one.question, one.clues, self.retrieval))
+            found = await aoutcomes(find, some) if each or not some else await find(some)
+            await steps.aend(found)
+        return found
 
     def _find(self, k: int, recalled: Sequence[Recall]) -> Sequence[Findings]:
         requests = [(one.question, one.clues) for one in recalled]
@@ -416,11 +375,8 @@ class QueryPipeline:
         return await self.base_retriever.aretrieve_batch(requests, k=k, **self._how())
 
     def _how(self) -> dict[str, Any]:
-        return {
-            "settings": self.retrieval,
-            "reranker": self.reranker,
-            "count_tokens": self.count_tokens,
-        }
+        shared = {"reranker": self.reranker, "count_tokens": self.count_tokens}
+        return {"settings": self.retrieval, **shared}
 
 
 def memorized(corpus: Corpus | None) -> Corpus:
@@ -435,6 +391,30 @@ def memorized(corpus: Corpus | None) -> Corpus:
             "first, or MemoRAG.load(path) for a text that was saved."
         )
     return corpus
+
+
+@dataclass(slots=True)
+class _Hearing:
+    """Tells callbacks of clues, on the thread that asks; what one raises is no question's own error."""
+
+    callbacks: AnyCallbacks
+    places: Mapping[str, Sequence[int]]
+    heard: Heard | None
+    error: BaseException | None = None
+
+    def __call__(self, question: str, clue: Clue) -> None:
+        try:
+            for place in self.places[question]:
+                self.callbacks.on_clue(place, clue)
+        except BaseException as error:
+            self.error = error
+            raise
+        if self.heard is not None:
+            self.heard(question, clue)
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 class _Silent(QueryCallbacks):

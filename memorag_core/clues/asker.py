@@ -77,8 +77,8 @@ class Asker:
     def recall(
         self,
         corpus: Memorized,
-        questions: Sequence[str],
         settings: ClueSettings,
+        questions: Sequence[str],
         *,
         heard: Heard | None = None,
         stop: Stop | None = None,
@@ -90,8 +90,8 @@ class Asker:
 
         Args:
             corpus: What was memorized.
-            questions: All are put to the memory together.
             settings: Of clues.
+            questions: All are put to the memory together.
             heard: Is told of clues as their lines are complete, or, where they are kept, at once.
             stop: Ends all replies once it is set.
             again: Ask the memory also for what is kept.

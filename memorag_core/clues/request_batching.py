@@ -138,7 +138,7 @@ class Gathering:
             if free and (was_free or self._is_first(call)) and self._leading.take():
                 try:
                     if not call.ended:
-                        self._lead(call, ask)
+                        self._pass(self._joining(call), ask)  # interrupted, the others are still waiting
                 finally:
                     self._leading.release()
             else:
@@ -165,17 +165,11 @@ class Gathering:
     def _first(self) -> _Call | None:
         return next(iter(self._waiting[:1]), None)
 
-    def _lead(self, call: _Call, ask: Pass) -> None:
-        """Make a pass for this call and for those of its kind that wait."""
-        self._drop(call)
-        calls = [call, *self._joining(call)]
-        self._pass(calls, ask)  # after an interrupt of this thread the others are still waiting
-        for other in calls[1:]:
-            other.wake()
-
     def _joining(self, call: _Call) -> list[_Call]:
+        """This call, which waits no longer, and those of its kind that do."""
+        self._drop(call)
         count = len(call.questions)
-        joined: list[_Call] = []
+        joined = [call]
         for other in self._waiting.copy():
             fits = other.kind == call.kind and count + len(other.questions) <= MOST
             if fits and not (other.ended or other.running.ended()):
@@ -192,10 +186,12 @@ class Gathering:
         except Exception as error:
             for call in calls:
                 call.error = call.error or error
-            return
-        found = {one.question: one for one in recalled}
-        for call in calls:
-            call.recalled = tuple(found[question] for question in call.questions)
+        else:
+            found = {one.question: one for one in recalled}
+            for call in calls:
+                call.recalled = tuple(found[question] for question in call.questions)
+        for other in calls[1:]:
+            other.wake()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
-"""Work on many items at once, of which each is told of, and an error of one costs the others nothing.
+"""Work on many items at once: an error of one costs the others nothing, and each that is started is ended.
 
 In: items, the work, whom to tell. Out: for each item its result, or its error. Knows nothing of the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from memorag_core.errors import MemoRAGError
 
@@ -52,68 +52,66 @@ async def aoutcomes(
         return [error] * len(items)
 
 
-def told(
-    places: Collection[int],
-    work: Callable[[], Sequence[Result | Exception]],
-    *,
-    start: Callable[[int], object],
-    end: Callable[[int, Result], object],
-    error: Callable[[int, BaseException], object],
-) -> Sequence[Result | Exception]:
-    """Tell of the start at each place, work, and tell of what came of each; what was started is ended.
+class Steps:
+    """A step for each of many items: what is started is ended, however the work on it goes."""
 
-    Args:
-        places: What ``start``, ``end`` and ``error`` are called with, in this order.
-        work: Gives an outcome for each place.
-        start: Before the work.
-        end: After it, with a result.
-        error: After it, with an error; that of all where the work or whom is told raises one.
-    """
-    begun: list[int] = []
-    try:
-        for place in places:
-            start(place)
-            begun.append(place)
-        found = work()
+    def __init__(
+        self,
+        start: Callable[..., object],
+        end: Callable[[int, Any], object],
+        error: Callable[[int, BaseException], object],
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            start: Is called for a step with its place, and what ``start`` is given.
+            end: With its place and result.
+            error: With its place and error; that of all which have not ended, where the work raises one.
+        """
+        self._start, self._end, self._error = start, end, error
+        self._open: list[int] = []
+
+    def start(self, place: int, *given: object) -> None:
+        """Start the step at a place."""
+        self._start(place, *given)
+        self._open.append(place)
+
+    def end(self, found: Sequence[object]) -> None:
+        """End all steps with their outcomes, in the order in which they were started."""
         for outcome in found:
-            place = begun.pop(0)
-            if isinstance(outcome, Exception):
-                error(place, outcome)
-            else:
-                end(place, outcome)
-    except BaseException as raised:
-        for place in begun:
-            error(place, raised)
-        raise
-    return found
+            tell: Callable[..., object] = self._error if isinstance(outcome, Exception) else self._end
+            tell(self._open.pop(0), outcome)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            for place in self._open:
+                self._error(place, error)
 
 
-async def atold(
-    places: Collection[int],
-    work: Callable[[], Awaitable[Sequence[Result | Exception]]],
-    *,
-    start: Callable[[int], object],
-    end: Callable[[int, Result], object],
-    error: Callable[[int, BaseException], object],
-) -> Sequence[Result | Exception]:
-    """``told`` for an event loop: what can be awaited is awaited, one after the other."""
-    begun: list[int] = []
-    try:
-        for place in places:
-            await awaited(start(place))
-            begun.append(place)
-        found = await work()
+class AsyncSteps(Steps):
+    """``Steps`` in an event loop: what is called and can be awaited is awaited, one after the other."""
+
+    async def astart(self, place: int, *given: object) -> None:
+        """Start the step at a place."""
+        await awaited(self._start(place, *given))
+        self._open.append(place)
+
+    async def aend(self, found: Sequence[object]) -> None:
+        """End all steps with their outcomes, in the order in which they were started."""
         for outcome in found:
-            place = begun.pop(0)
-            if isinstance(outcome, Exception):
-                await awaited(error(place, outcome))
-            else:
-                await awaited(end(place, outcome))
-    except BaseException as raised:
-        for place in begun:
-            await awaited(error(place, raised))
-        raise
-    return found
+            tell: Callable[..., object] = self._error if isinstance(outcome, Exception) else self._end
+            await awaited(tell(self._open.pop(0), outcome))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            for place in self._open:
+                await awaited(self._error(place, error))
 
 
 async def awaited(value: object) -> None:
