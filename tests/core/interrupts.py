@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,11 @@ class Interrupt(KeyboardInterrupt):
     """What is raised."""
 
 
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(path.name for path in Path(CORE).rglob("*.py"))
+
+
 def interrupted_at(
     number: int,
     action: Callable[[], object],
@@ -31,12 +37,14 @@ def interrupted_at(
     Args:
         number: Of the line.
         action: What is interrupted; the interrupt does not come out of here, all else does.
-        files: Names of the modules whose lines count, such as "gathering.py"; none for the whole core.
+        files: Names of the modules whose lines count, such as "locking.py"; none for the whole core.
         threads: Whether the lines of threads that are begun meanwhile count as well.
 
     Returns:
         Whether there was such a line.
     """
+    unknown = [name for name in files if name not in _names() and not name.startswith("test_")]
+    assert not unknown, f"no modules of the core: {unknown}; were they renamed?"
     numbers = count()
     raised = False
 

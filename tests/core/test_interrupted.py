@@ -18,7 +18,15 @@ from tests.core.interrupts import interrupted_at
 TEXT = "Tamsin Oakley covers houses with slate. Maud Vane delivers babies. Barnaby Rudd keeps a tortoise."
 QUESTIONS = ["Who covers houses?", "Who delivers babies?", "Who keeps a tortoise?"]
 LIMIT = 20
-HANDING = ("gathering.py", "locking.py", "asking.py", "watching.py", "pipeline.py", "asks.py", "corpus.py")
+HANDING = (
+    "request_batching.py",
+    "locking.py",
+    "query.py",
+    "streaming.py",
+    "memorag.py",
+    "requests.py",
+    "corpus.py",
+)
 """Where calls wait for one another."""
 
 
@@ -129,7 +137,7 @@ def test_those_that_wait_are_answered_whoever_is_interrupted() -> None:
         for number in range(120):
             others = [pool.submit(rag.explain, question, k=1) for question in QUESTIONS * 2]
             interrupted_at(
-                number, lambda: rag.explain(QUESTIONS[0], k=1), files=("gathering.py", "locking.py")
+                number, lambda: rag.explain(QUESTIONS[0], k=1), files=("request_batching.py", "locking.py")
             )
             for question, other in zip(QUESTIONS * 2, others, strict=True):
                 assert other.result(LIMIT).evidence == expected[question]
@@ -148,7 +156,7 @@ def test_what_is_memorized_next_is_read_after_an_interrupt_at_any_line() -> None
     def change() -> None:
         rag.memorize(Document("Rufus Hale bakes bread.", f"one {next(numbers)}"))
 
-    assert every_line(change, check, files=("pipeline.py", "locking.py")) > 10
+    assert every_line(change, check, files=("memorag.py", "locking.py")) > 10
     assert rag.retrieve("Who mends clocks?", k=1)[0].chunk.text == "Edith Ashdown mends clocks."
 
 

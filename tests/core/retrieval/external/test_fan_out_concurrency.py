@@ -180,7 +180,7 @@ def test_an_interrupt_of_any_thread_at_any_line_of_searching_hangs_nobody() -> N
     while ended[-1] and number < 120:
         thread = threading.Thread(
             target=lambda number=number: ended.append(
-                interrupted_at(number, search, files=("searching.py", "locking.py"), threads=True)
+                interrupted_at(number, search, files=("concurrent_search.py", "locking.py"), threads=True)
             ),
             daemon=True,
         )
