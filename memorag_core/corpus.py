@@ -364,6 +364,9 @@ def _known(documents: Sequence[Document], ids: str | Collection[str]) -> set[str
     if not isinstance(ids, Iterable):
         raise InputError(f"Found a {type(ids).__name__} for ids; expected a text, or a list of them.")
     wanted = [ids] if isinstance(ids, str) else list(ids)
+    for name in wanted:
+        if not isinstance(name, str):
+            raise InputError(f"Found {name!r} among the ids; expected the id of a document, as text.")
     if not documents:
         raise NothingMemorizedError(
             "Nothing has been memorized yet, so there is nothing to update or delete. Call memorize(text) "
