@@ -25,13 +25,20 @@ def taken(path: str | os.PathLike[str], what: str = "path") -> Path:
         what: what errors call it.
 
     Raises:
-        InputError: it is no text, blank, or cannot be the name of anything.
+        InputError: it is no text, blank, no Unicode, or cannot be the name of anything.
     """
     name = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise InputError(f"{what} is {path!r}; expected the name of a file or folder, as text.")
     try:
-        return Path(os.path.realpath(Path(name).expanduser() if name.startswith("~") else name))
+        found = os.path.realpath(Path(name).expanduser() if name.startswith("~") else name)
+        found.encode()  # safetensors files with another name are written, and cannot be opened
+        return Path(found)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} is {name!r}, which is not Unicode, or lies in a folder whose name is not; expected the "
+            "name of a file or folder in UTF-8. Choose another place, or rename the folder."
+        ) from error
     except RuntimeError as error:
         raise InputError(
             f"{what} is {name!r}, and that home folder is not known: {error} Give the whole path, or "

@@ -63,6 +63,20 @@ def test_what_names_no_place_is_refused_everywhere(path: Any) -> None:
             use()
 
 
+def test_a_name_that_is_no_unicode_is_refused_before_anything_is_written_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caf\udce9"  # a byte of Latin-1, as old disks have it
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    monkeypatch.chdir(folder)
+    for name in ("store", folder, "a\ud800b"):
+        with pytest.raises(InputError, match="which is not Unicode"):
+            taken(name)
+
+
 def test_a_working_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
