@@ -22,7 +22,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from memorag_core.memory.beacon import checkpoint_files as finding
+from memorag_core.memory import checkpoint_files as finding
 from memorag_core.memory.beacon.checkpoint import save_checkpoint
 from memorag_core.memory.beacon.layers import attach
 from memorag_core.memory.beacon.settings import BeaconSettings
