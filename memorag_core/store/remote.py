@@ -38,7 +38,7 @@ from memorag_core.store.layout import (
     StoredFile,
 )
 from memorag_core.store.manifest import expect_known, is_foreign, parse_manifest
-from memorag_core.system.disk import make_folder, taken
+from memorag_core.system.disk import make_folder, taken, taken_in_unicode
 
 STALE_SECONDS = 86400.0
 """Age at which a download that nobody finished is removed."""
@@ -98,7 +98,7 @@ class RemoteFolder:
             root = str(taken(root))  # as a folder is, whatever links and the working folder become
             address = f"{_FILES}{root}"
         name = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:32]
-        folder = (taken(cache, "cache") if cache is not None else _user_cache()) / name
+        folder = (taken_in_unicode(cache, "cache") if cache is not None else _user_cache()) / name
         return cls(address.rstrip("/"), files, root.rstrip("/"), LocalFolder(folder, CACHED))
 
     def __str__(self) -> str:
