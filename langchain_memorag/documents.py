@@ -130,6 +130,19 @@ def _place(chunk: Chunk) -> dict[str, Any]:
     return {"document_id": chunk.document_id, "start": chunk.start, "end": chunk.end}
 
 
+def listed_ids(values: Iterable[Any]) -> list[str]:
+    """Ids as a list.
+
+    Raises:
+        InputError: A single one, or something else than a text among them.
+    """
+    ids = listed("ids", values)
+    for one in ids:
+        if not isinstance(one, str):
+            raise InputError(f"Found a {type(one).__name__} among the ids; expected texts.")
+    return ids
+
+
 def _is_all_of(source: Source, chunk: Chunk) -> bool:
     """Whether a chunk is all of its document but white space."""
     return not (source.text[: chunk.start].strip() or source.text[chunk.end :].strip())

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from langchain_core.documents import Document
 
-from langchain_memorag.documents import listed, sources
+from langchain_memorag.documents import listed, listed_ids, sources
 from memorag_core import MemoRAG
 
 
@@ -41,7 +41,10 @@ def take_out(memorag: MemoRAG, ids: Iterable[str]) -> list[str]:
 
     Returns:
         The ids that were there.
+
+    Raises:
+        InputError: Something else than texts.
     """
-    wanted = dict.fromkeys(listed("ids", ids))
+    wanted = dict.fromkeys(listed_ids(ids))
     change = memorag.change(delete=lambda there: [one.id for one in there if one.id in wanted])
     return [name for name in wanted if name in change.deleted]

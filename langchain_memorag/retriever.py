@@ -26,7 +26,13 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from langchain_memorag.callbacks import AsyncRuns, Runs
 from langchain_memorag.choosing import ChoosesRetrieval, changed, checked_kinds, checked_retrieval, refuse
-from langchain_memorag.documents import evidence_document, listed, memorized_document, sources
+from langchain_memorag.documents import (
+    evidence_document,
+    listed,
+    listed_ids,
+    memorized_document,
+    sources,
+)
 from langchain_memorag.editing import put, take_out
 from langchain_memorag.filters import Filter, check_filtered, checked_filter, chunks_that_pass
 from langchain_memorag.holding import HoldsMemory
@@ -350,7 +356,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
     def get(self, ids: Sequence[str], /, **kwargs: Any) -> list[Document]:
         """Whole documents of what was memorized, by their ids, in its order; unknown ids are passed over."""
         refuse("MemoRAGRetriever.get", kwargs)
-        wanted = set(listed("ids", ids))
+        wanted = set(listed_ids(ids))
         return [memorized_document(one) for one in self.memorag.documents if one.id in wanted]
 
     def _get_relevant_documents(

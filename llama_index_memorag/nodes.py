@@ -32,8 +32,20 @@ clue is a key for retrieval and may be wrong."""
 HIDDEN = "llama_index"
 """Metadata name under which a memorized document keeps what else LlamaIndex said of it: the names it hides
 from LLM and embedding ("llm", "embed"), the document it was cut from ("ref_doc_id"), the object it stands for
-("index_id"), and, of a node, that it is one ("node"), where it begins in that document ("start")
-and the nodes that it is related to ("relationships")."""
+("index_id"), and, of a node, that it is one ("node"), where it begins in that document ("start"),
+the nodes that it is related to ("relationships"), and what the user had under that very name ("own")."""
+
+_KEPT: Mapping[str, type[Any]] = {
+    "llm": list,
+    "embed": list,
+    "ref_doc_id": str,
+    "index_id": str,
+    "node": bool,
+    "start": int,
+    "relationships": Mapping,
+    "own": object,
+}
+_ROW = {"node_id", "node_type", "hash"}
 
 NODE = "llama_index_node"
 """Metadata name under which a passage of the user's own retriever carries the node that it is."""
@@ -92,7 +104,7 @@ def filterable(chunk: Chunk) -> dict[str, Any]:
 
 def belongs_to(document: Document, ref_doc_id: str) -> bool:
     """Whether a memorized document is the one of this id, or a node that was cut from it."""
-    return ref_doc_id in (document.id, _hidden(document.metadata).get("ref_doc_id"))
+    return ref_doc_id in (document.id, _hidden(document.metadata).get("ref_doc_id", document.id))
 
 
 def node_of(evidence: Evidence, source: Document | None = None, *, annotate: bool = False) -> FoundNode:
@@ -174,6 +186,7 @@ def _in_reference(hidden: Mapping[str, Any], at: int) -> int | None:
 
 def _source(document: BaseNode) -> Document:
     text = document.get_content()
+    metadata = document.metadata
     hidden: dict[str, Any] = {
         "llm": list(document.excluded_llm_metadata_keys),
         "embed": list(document.excluded_embed_metadata_keys),
@@ -183,13 +196,15 @@ def _source(document: BaseNode) -> Document:
         "relationships": _relations(document),
     }
     kept = {name: value for name, value in hidden.items() if value}
+    if HIDDEN in metadata:
+        kept["own"] = metadata[HIDDEN]
     start, end = (getattr(document, name, None) for name in ("start_char_idx", "end_char_idx"))
     if isinstance(start, int) and isinstance(end, int) and end - start == len(text):
         kept["start"] = start  # of a text that was changed when it was cut, places are not known
     return Document(
         text=text,
         id=document.node_id,
-        metadata={**document.metadata, **({HIDDEN: kept} if kept else {})},
+        metadata={**metadata, **({HIDDEN: kept} if kept else {})},
     )
 
 
@@ -226,12 +241,27 @@ def _info(row: Mapping[str, Any]) -> RelatedNodeInfo:
 
 
 def _given(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name != HIDDEN}
+    hidden = _hidden(metadata)
+    if not hidden:
+        return dict(metadata)
+    own = {HIDDEN: hidden["own"]} if "own" in hidden else {}
+    return {name: own.get(name, value) for name, value in metadata.items() if name != HIDDEN or name in own}
 
 
 def _hidden(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    hidden: Mapping[str, Any] = metadata.get(HIDDEN) or {}
-    return hidden
+    """What is kept of a document; nothing where the user, who knows no such name, has another value there."""
+    hidden = metadata.get(HIDDEN)
+    if not isinstance(hidden, Mapping) or not hidden.keys() <= _KEPT.keys():
+        return {}
+    fits = all(name == "own" or isinstance(value, _KEPT[name]) for name, value in hidden.items())
+    return hidden if fits and _are_relations(hidden.get("relationships", {})) else {}
+
+
+def _are_relations(relations: Mapping[str, Any]) -> bool:
+    rows = [row for value in relations.values() for row in (value if isinstance(value, list) else [value])]
+    return relations.keys() <= NodeRelationship.__members__.keys() and all(
+        isinstance(row, Mapping) and row.keys() >= _ROW and isinstance(row["node_id"], str) for row in rows
+    )
 
 
 def _reference(chunk: Chunk) -> str:

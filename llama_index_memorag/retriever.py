@@ -296,9 +296,14 @@ class MemoRAGRetriever(HoldsMemory, BaseRetriever):
             ref_doc_id: The document's id, as ``ref_doc_id`` of its nodes says it.
 
         Raises:
-            InputError: A document that is not there.
+            InputError: No id, or a document that is not there.
             NothingMemorizedError: There is none.
         """
+        if not isinstance(ref_doc_id, str):
+            raise InputError(
+                f"The document to delete is {ref_doc_id!r}; expected its id, as text. A node that was "
+                "cut from no document is deleted by its own: delete_ref_doc(node.node_id)."
+            )
         self.memorag.change(delete=lambda there: _held(there, ref_doc_id) or ref_doc_id)
 
     async def adelete_ref_doc(self, ref_doc_id: str) -> None:

@@ -344,13 +344,16 @@ class Reader:
         return Corpus(tuple(documents), memory, index, passages, dict(changes))
 
     def _indexed(self, corpus: Corpus | None, documents: Iterable[Document]) -> EvidenceIndex:
-        """An index over all chunks; those of a document that is as it was stay, whatever would be cut now."""
+        """An index over all chunks; those of a document that is as it was stay, whatever would be cut now.
+
+        A document without any, as a store that another wrote may have one, is cut as if it were new.
+        """
         kept: dict[str, list[Chunk]] = {}
         known = {document.id: document for document in corpus.documents} if corpus else {}
         for chunk in corpus.index.chunks if corpus else ():
             kept.setdefault(chunk.document_id, []).append(chunk)
         documents = tuple(documents)
-        new = [document for document in documents if known.get(document.id) is not document]
+        new = [one for one in documents if known.get(one.id) is not one or one.id not in kept]
         cut = split_documents(new, self.chunks, encoder=self.encoder, splitter=self.splitter)
         kept |= {document.id: list(own) for document, own in zip(new, cut, strict=True)}
         chunks = [chunk for document in documents for chunk in kept[document.id]]
@@ -382,6 +385,9 @@ def _known(documents: Sequence[Document], ids: str | Collection[str]) -> set[str
     if not isinstance(ids, Iterable):
         raise InputError(f"Found a {type(ids).__name__} for ids; expected a text, or a list of them.")
     wanted = [ids] if isinstance(ids, str) else list(ids)
+    for name in wanted:
+        if not isinstance(name, str):
+            raise InputError(f"Found {name!r} among the ids; expected the id of a document, as text.")
     if not documents:
         raise NothingMemorizedError(
             "Nothing has been memorized yet, so there is nothing to update or delete. Call memorize(text) "

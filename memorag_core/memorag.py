@@ -554,11 +554,15 @@ class MemoRAG:
                 known |= self._store.state | self._store.tried
             if not overwrite:
                 store.expect_nothing_lost(stored, known)
+
+            def placed() -> None:
+                self._states[store.place] = store.state
+
             try:
-                store.save(stored)
-                known = store.state
+                store.save(stored, placed)
             finally:
-                self._states[store.place] = known | store.tried
+                if store.tried:
+                    self._states[store.place] = known | store.tried
 
     @classmethod
     def load(

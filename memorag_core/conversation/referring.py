@@ -40,7 +40,7 @@ _WEATHER = "rain|snow|cold|warm|hot|late|early|dark|sunny|windy|possible"
 NOT_LEFT_OUT = {
     "en": r"\bthere\s+(?:is|are|was|were|be|been|will|any\w*)\b|\b(?:is|are|was|were|will)\s+there\b"
     rf"|\bthere's\b|\bit(?:'s|\s+is|\s+was|\s+will\s+be)?\s+(?:{_WEATHER}|true|time)\w*"
-    rf"|\b(?:is|was|will|does|did)\s+it\s+(?:\w+\s+)?(?:{_WEATHER}|take\s+to)\w*"
+    rf"|\b(?:is|was|will|does|did)\s+it\s+(?:going\s+to\s+(?:be\s+)?|\w+\s+)?(?:{_WEATHER}|take\s+to)\w*"
     r"|\bwhat\s+(?:time|day|date|year)\s+is\s+it\b|\bhow\s+is\s+it\s+going\b|\bnow\s+and\s+then\b"
     r"|\b(?:this|these)\s+(?:time|year|month|week|weekend|morning|afternoon|evening|night|spring|summer|autumn"
     r"|fall|winter|days?|weeks|months)\b",

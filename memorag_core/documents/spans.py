@@ -30,6 +30,9 @@ _MARGIN = 1.05
 """Room for pieces of one length that differ in tokens: aiming at the limit itself would halve many again."""
 
 
+_MOST = 1 << 31
+"""Characters: more than any text has. The splitter counts in machine words."""
+
 _WINDOW_PIECES, _AHEAD = 4, 512
 """Pieces of the full size that a window holds, and the characters besides that tell where a sentence ends: in
 "fig. 3 a" it is what follows the figure. Ordinary texts come out as if cut at once."""
@@ -61,6 +64,7 @@ def cut_spans(text: str, *, size: int, overlap: int) -> list[Span]:
 
 def _pieces_of(text: str, size: int, overlap: int) -> Iterator[tuple[int, str]]:
     """What the splitter makes of a text, in time that grows with its length: places and pieces."""
+    size, overlap = min(size, _MOST), min(overlap, _MOST - 1)
     splitter = TextSplitter(size, overlap=overlap)
     window = _WINDOW_PIECES * size + _AHEAD
     settled = window - 2 * size - _AHEAD // 2  # a piece that starts up to here sees enough of what follows it

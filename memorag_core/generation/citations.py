@@ -64,9 +64,10 @@ _ROUND = str.maketrans(
 )
 _BREAK = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _FILL = rf"[^\p{{L}}\p{{N}}\[\]{_BREAK}]{{0,8}}"
+_HAN = "〇零一二三四五六七八九十百"
 _HEAD = regex.compile(
     rf"""(?<![^{_BREAK}])(?P<before>[^\p{{L}}\p{{N}}{_BREAK}]{{0,12}}?)
-    (?P<mark>[\[［【〔〖﹝⟦❲⁅〚〘]{_FILL}(?:\p{{L}}{{1,12}}{_FILL})?\p{{N}}{{1,3}}(?!\p{{N}}){_FILL}[\]］】〕〗﹞⟧❳⁆〛〙])""",
+    (?P<mark>[\[［【〔〖﹝⟦❲⁅〚〘]{_FILL}(?:\p{{L}}{{1,12}}?{_FILL})?(?:\p{{N}}{{1,3}}(?!\p{{N}})|[{_HAN}]{{1,3}}){_FILL}[\]］】〕〗﹞⟧❳⁆〛〙])""",
     regex.VERBOSE,
 )
 """What looks like the number of a passage at the beginning of a line, though it may be no citation."""
@@ -160,10 +161,15 @@ def without_marks(text: str) -> str:
     Where something reads as a citation, and where a line begins with a number in brackets, the brackets are
     round. All else stays as it is.
     """
-    made = _HEAD.sub(lambda found: found["before"] + found["mark"].translate(_ROUND), text)
-    while (next_ := _MARK.sub(lambda found: found[0].translate(_ROUND), made)) != made:
+    made = _rounded(text)
+    while (next_ := _rounded(made)) != made:
         made = next_  # what was inside of a mark may have kept one around it from being one
     return made
+
+
+def _rounded(text: str) -> str:
+    text = _HEAD.sub(lambda found: found["before"] + found["mark"].translate(_ROUND), text)
+    return _MARK.sub(lambda found: found[0].translate(_ROUND), text)
 
 
 def _next_opening(text: str, at: int) -> int:

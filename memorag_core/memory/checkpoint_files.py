@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from memorag_core.errors import CheckpointError, UnsupportedModelError
-from memorag_core.system.disk import taken
+from memorag_core.system.disk import taken, taken_in_unicode
 
 CONFIG, WEIGHTS, INDEX, USAGE = (
     "config.json",
@@ -60,7 +60,7 @@ def here_or_named(name_or_path: str | os.PathLike[str]) -> Path | None:
     """
     path = taken(name_or_path, "The model")
     if path.is_dir():
-        return path
+        return taken_in_unicode(path, "The model")
     name = os.fspath(name_or_path)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise CheckpointError(

@@ -30,8 +30,8 @@ def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:
     """Requests that a memory of so many parts can be asked.
 
     Raises:
-        InputError: something else than requests, an unknown kind of clue, a question without words where that
-            is no request for key points, or a part that there is not.
+        InputError: something else than requests, an unknown kind of clue, a question that is no Unicode, or
+            one without words where that is no request for key points, or a part that there is not.
     """
     if isinstance(asks, Ask | str) or not all(isinstance(ask, Ask) for ask in asks):
         raise InputError(
@@ -42,6 +42,7 @@ def checked_asks(asks: Sequence[Ask], *, parts: int) -> tuple[Ask, ...]:
             raise InputError(f"The kind of clue is {ask.kind!r}; expected one of {', '.join(CLUE_KINDS)}.")
         if not isinstance(ask.question, str) or (not ask.question.strip() and ask.kind != "key_point"):
             raise InputError(f"The question is {ask.question!r}; expected a text with words.")
+        _check_unicode(ask.question)
         if ask.parts is not None and not all(0 <= part < parts for part in ask.parts):
             raise InputError(
                 f"The parts {sorted(ask.parts)} were asked for; the memory has 0 to {parts - 1}."
@@ -53,12 +54,23 @@ def check_question(question: object, kinds: Collection[ClueKind]) -> None:
     """Refuse a blank question, but where nothing but key points is asked for: those are of the whole text.
 
     Raises:
-        InputError: It is blank, or no text.
+        InputError: It is blank, no text, or no Unicode.
     """
     if not isinstance(question, str):
         raise InputError(f"The question is {question!r:.80}; expected a text. Ask something about the text.")
+    _check_unicode(question)
     if not question.strip() and set(kinds) != {"key_point"}:
         raise InputError(f"The question is {question!r}; expected words. Ask something about the text.")
+
+
+def _check_unicode(question: str) -> None:
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The question {question[:40]!r} holds half of a surrogate pair at character {error.start}, "
+            "which no tokenizer takes; expected valid Unicode. Decode it with the encoding it was written in."
+        ) from error
 
 
 def check_new_tokens(count: object) -> None:

@@ -21,6 +21,8 @@ def advice(error: OSError) -> str:
         return "Grant access to it, or choose another folder."
     if error.errno in _TOO_MANY:
         return "Close files, or raise the limit of open files (ulimit -n), and try again."
+    if error.errno == errno.ENAMETOOLONG:
+        return "Choose a shorter name."
     if error.errno in _NO_LOCKS:
         return "Choose a folder on a local disk: its file system lacks what is needed, such as locks."
     return "Check the disk and its connection, and try again, or choose another folder."

@@ -191,7 +191,10 @@ class LocalFolder:
         Raises:
             StoreError: it is.
         """
-        if self.state() != before:
+        there = self.state()
+        if there is None and before is not None:
+            raise store_is_gone(self)
+        if there != before:
             raise saved_by_another(self, "process")
 
     def keep(self, manifest_bytes: bytes) -> None:
@@ -247,6 +250,14 @@ def saved_by_another(place: object, who: str) -> StoreError:
         f"Another {who} saved to '{place}' meanwhile: it holds another state than the one that this memory "
         "came from, and was left as it is. Expected one writer at a time; load or open it again and make the "
         "change there, or save to another place."
+    )
+
+
+def store_is_gone(place: object) -> StoreError:
+    """What is told where nothing lies in place of the state that a writer came from."""
+    return StoreError(
+        f"The store at '{place}' is gone: it was moved or deleted while it was open. What was memorized can "
+        "still be asked, and be saved to another place."
     )
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from memorag_core.errors import InputError
 from memorag_core.store.folder import LocalFolder
 from memorag_core.store.layout import Manifest, Part, StoredFile
-from memorag_core.system.disk import taken
+from memorag_core.system.disk import taken_in_unicode
 
 _SHORTENED = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]")
 
@@ -93,4 +93,4 @@ def place_of(path: str | os.PathLike[str], cache: str | os.PathLike[str] | None 
             f"path is {path!r}; a Path drops a slash of an address. Expected a folder, or the address as "
             f"text: '{found[1]}://...'."
         )
-    return LocalFolder(taken(path))
+    return LocalFolder(taken_in_unicode(path))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
-from memorag_core.store.folder import LocalFolder, digest_file, saved_by_another
+from memorag_core.store.folder import LocalFolder, digest_file, saved_by_another, store_is_gone
 from memorag_core.store.layout import (
     BEFORE,
     CACHED,
@@ -38,11 +38,12 @@ from memorag_core.store.layout import (
     StoredFile,
 )
 from memorag_core.store.manifest import expect_known, is_foreign, parse_manifest
-from memorag_core.system.disk import taken
+from memorag_core.system.disk import make_folder, taken, taken_in_unicode
 
 STALE_SECONDS = 86400.0
 """Age at which a download that nobody finished is removed."""
 
+_FILES = "file://"
 _DOWNLOAD = ".download-"
 _REACH = (
     "Check the address, the network and the credentials, which fsspec takes from its own settings and the "
@@ -95,9 +96,9 @@ class RemoteFolder:
             raise InputError(f"path is {address!r}; expected a name behind the protocol: s3://bucket/name.")
         if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
             root = str(taken(root))  # as a folder is, whatever links and the working folder become
-            address = f"file://{root}"
+            address = f"{_FILES}{root}"
         name = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:32]
-        folder = (taken(cache, "cache") if cache is not None else _user_cache()) / name
+        folder = (taken_in_unicode(cache, "cache") if cache is not None else _user_cache()) / name
         return cls(address.rstrip("/"), files, root.rstrip("/"), LocalFolder(folder, CACHED))
 
     def __str__(self) -> str:
@@ -188,6 +189,8 @@ class RemoteFolder:
                     f"'{self}' holds '{strangers[0]}' and no {MANIFEST}. Expected a saved memory or a name "
                     "that is not taken; choose another."
                 )
+        if self.address.startswith(_FILES):
+            make_folder(Path(self.root))  # elsewhere names have no folders, or whoever gave the address has
         self._make_cache()
         for stale in self.local.path.glob(f"{_DOWNLOAD}*"):
             with suppress(OSError):
@@ -237,7 +240,10 @@ class RemoteFolder:
         Raises:
             StoreError: it is.
         """
-        if self.state() != before:
+        there = self.state()
+        if there is None and before is not None:
+            raise store_is_gone(self)
+        if there != before:
             raise saved_by_another(self, "machine")
 
     def keep(self, manifest_bytes: bytes) -> None:

@@ -35,6 +35,10 @@ def taken(path: str | os.PathLike[str], what: str = "path") -> Path:
         raise InputError(f"{what} is {path!r}; expected the name of a file or folder, as text.")
     try:
         return Path(os.path.realpath(Path(name).expanduser() if name.startswith("~") else name))
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} is {name!r}, which holds half of a surrogate pair; expected a name that can be one."
+        ) from error
     except RuntimeError as error:
         raise InputError(
             f"{what} is {name!r}, and that home folder is not known: {error} Give the whole path, or "
@@ -44,6 +48,23 @@ def taken(path: str | os.PathLike[str], what: str = "path") -> Path:
         raise InputError(
             f"{what} is {name!r}, and the working folder cannot be found: {error}. Give the whole path."
         ) from error
+
+
+def taken_in_unicode(path: str | os.PathLike[str], what: str = "path") -> Path:
+    """``taken``, for what safetensors opens: it writes files under names that are no Unicode, and opens none.
+
+    Raises:
+        InputError: as ``taken``; the place, or a folder that it is in, has such a name.
+    """
+    place = taken(path, what)
+    try:
+        str(place).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} is {str(path)!r}, which is not Unicode, or lies in a folder whose name is not; expected "
+            "the name of a folder in UTF-8. Choose another place, or rename the folder."
+        ) from error
+    return place
 
 
 def make_folder(folder: Path) -> None:

@@ -214,6 +214,21 @@ def test_a_change_that_fails_leaves_memory_and_store_as_they_were(wrong: str, tm
         assert {file.name: file.read_bytes() for file in path.iterdir()} == stored
 
 
+@pytest.mark.parametrize("ids", [[["a"]], [1], [None], ["a", {}], 5])
+def test_ids_that_are_no_texts_are_refused(ids: Any) -> None:
+    rag = memory().memorize(Document("One.", id="a"))
+    uses: list[Callable[[], object]] = [
+        lambda: rag.delete(ids),
+        lambda: rag.change(delete=ids),
+        lambda: rag.change(delete=lambda there: ids),
+        lambda: rag.tokens_to_delete(ids),
+    ]
+    for use in uses:
+        with pytest.raises(InputError, match="ids"):
+            use()
+    assert rag.documents
+
+
 def test_nothing_memorized_is_nothing_to_delete() -> None:
     with pytest.raises(NothingMemorizedError):
         memory().change(put="x", delete="a")

@@ -250,6 +250,8 @@ HOME = [("user", "I live in Oslo and work as a nurse."), ("assistant", "How nice
         "Is there a good restaurant nearby?",
         "What should I do this weekend?",
         "Will it rain tomorrow?",
+        "Is it going to rain tomorrow?",
+        "Is it going to be cold in March?",
         "What is the weather like?",
         "Who won the election?",
         "I know that you like music. Recommend some.",

@@ -211,3 +211,21 @@ def test_a_plain_model_of_more_layers_than_there_can_be_is_refused(tmp_path: Pat
     file.write_text(json.dumps(json.loads(file.read_text()) | {"num_hidden_layers": layers}))
     with at_once(), pytest.raises((CheckpointError, UnsupportedModelError)):
         LongContextModel.from_pretrained(tmp_path)
+
+
+def test_a_stored_document_without_chunks_is_cut_at_the_next_change(tmp_path: Path) -> None:
+    rag = MemoRAG(SentenceModel(), progress=False).memorize(DOCUMENTS)
+    rag.save(tmp_path)
+    last = rag.chunks[-1]
+    row = json.dumps({"id": last.id, "document": "b", "start": last.start, "end": last.end})
+    replace_content(tmp_path, "chunks", f"{row}\n".encode())
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["files"]["chunks"][0]["rows"] = [0, 1]
+    del manifest["files"]["indexes"], manifest["sha256"]
+    manifest["indexes"] = {}
+    (tmp_path / MANIFEST).write_bytes(canonical({**manifest, "sha256": digest_of(manifest)}))
+    loaded = MemoRAG.load(tmp_path, SentenceModel(), progress=False)
+    assert {one.document_id for one in loaded.chunks} == {"b"}
+    loaded.memorize("Bread is sold out.")
+    assert {one.document_id for one in loaded.chunks} == {"a", "b", "0"}
+    assert loaded.retrieve("Who repairs the clock?", k=1)[0].chunk.document_id == "a"

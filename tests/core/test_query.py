@@ -15,12 +15,14 @@ from typing import Any, get_type_hints
 import pytest
 
 from memorag_core import (
+    Ask,
     Clue,
     ClueSettings,
     Document,
     FanOut,
     Findings,
     FoundPassage,
+    HostedModel,
     InputError,
     MemoRAG,
     NothingMemorizedError,
@@ -90,6 +92,15 @@ def test_what_is_asked_can_be_said_at_the_call() -> None:
     asked = rag.recall_clues(QUESTIONS[:1], settings=few)[0]
     assert [clue.kind for clue in asked.clues] == ["answer"]
     assert rag.recall_clues(QUESTIONS[:1], kinds=("answer",), settings=ClueSettings(per_kind=1))[0] == asked
+
+
+def test_a_question_that_is_no_unicode_is_refused_before_any_model_reads_it() -> None:
+    rag = MemoRAG(SentenceModel(), progress=False).memorize(TOWN)
+    model = HostedModel(lambda prompt: "Anything.")
+    with pytest.raises(InputError, match="surrogate pair at character 7"):
+        rag.clues("What is\ud800?")
+    with pytest.raises(InputError, match="surrogate pair"):
+        model.recollect([Ask("\udfff", "key_point")], model.memorize(TOWN))
 
 
 def test_a_memorag_is_shared_by_copies_and_never_pickled() -> None:

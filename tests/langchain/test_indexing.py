@@ -182,6 +182,11 @@ async def test_documents_are_got_and_deleted_by_id(retriever: MemoRAGRetriever) 
     assert (await retriever.adelete(["nobody"]))["num_deleted"] == 0
     assert retriever.delete([]) == {"succeeded": [], "num_deleted": 0, "failed": [], "num_failed": 0}
     assert texts(retriever) == {FERRY.page_content}
+    wrong: list[Any] = [[["0"]], [{}], [0], [None]]
+    for ids in wrong:
+        for use in (retriever.delete, retriever.get):
+            with pytest.raises(InputError, match="among the ids"):
+                use(ids)
 
 
 def test_what_cannot_be_done_is_refused_and_nothing_changes(retriever: MemoRAGRetriever) -> None:

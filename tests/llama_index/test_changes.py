@@ -252,6 +252,10 @@ def test_what_cannot_be_changed_is_refused_and_nothing_changes(retriever: MemoRA
     before = retriever.memorag.documents
     with pytest.raises(InputError, match="nobody"):
         retriever.delete_ref_doc("nobody")
+    nothing: list[Any] = [None, 5, ["clocks"]]  # None is the ref_doc_id of a node that was cut from nothing
+    for one in nothing:
+        with pytest.raises(InputError, match="expected its id, as text"):
+            retriever.delete_ref_doc(one)
     with pytest.raises(InputError, match="clocks"):
         retriever.insert(Document(text="Another.", id_="clocks"))
     with pytest.raises(InputError, match="is empty"):

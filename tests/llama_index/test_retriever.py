@@ -28,6 +28,7 @@ from llama_index.core.vector_stores import MetadataFilters
 
 from llama_index_memorag import MemoRAGRetriever
 from llama_index_memorag.retriever import Options
+from memorag_core import Document as Plain
 from memorag_core import InputError, MemoRAG, NothingMemorizedError, RetrievalSettings
 from tests.core.doubles import SentenceModel
 from tests.llama_index.conftest import DOCUMENTS, QUESTION
@@ -232,6 +233,30 @@ def test_what_a_document_hides_from_llm_and_embedding_stays_hidden(
     retriever.memorag.save(tmp_path / "mail")
     loaded = MemoRAGRetriever(MemoRAG.load(tmp_path / "mail", SentenceModel()), 1)
     assert dumped(loaded.retrieve("When is the mail?")) == dumped(retriever.retrieve("When is the mail?"))
+
+
+OWN: dict[str, Any] = {
+    "a mapping": {"x": 1},
+    "a text": "ours",
+    "with our names": {"llm": 5, "relationships": 5, "node": True},
+    "with our names of other rows": {"node": True, "relationships": {"NEXT": {"page": 2}}},
+}
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_what_the_user_has_under_the_name_of_ours_comes_back(own: str, model: SentenceModel) -> None:
+    metadata = {"a": 1, "llama_index": OWN[own], "b": 2}
+    text = "The mail comes at noon."
+    node = TextNode(text=text, id_="n", metadata=metadata, excluded_llm_metadata_keys=["a"])
+    plain = Plain("The birch burns well.", "plain", metadata)
+    retriever = MemoRAGRetriever(MemoRAG(model).memorize(plain), 2)
+    retriever.insert(node)
+    found = {one.node.node_id.partition(":")[0]: one.node for one in retriever.retrieve("mail or birch?")}
+    assert [list(one.metadata.items()) for one in found.values()] == [list(metadata.items())] * 2
+    assert found["n"].hash == node.hash
+    retriever.delete_ref_doc("plain")
+    retriever.delete_ref_doc("n")
+    assert not retriever.memorag.documents
 
 
 # Clear errors

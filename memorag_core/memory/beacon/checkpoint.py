@@ -38,7 +38,7 @@ from memorag_core.memory.checkpoint_files import (
 )
 from memorag_core.memory.device import DeviceMap, chosen_device, chosen_dtype, mapped_device
 from memorag_core.memory.tokenizer import Tokens
-from memorag_core.system.disk import taken
+from memorag_core.system.disk import taken_in_unicode
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def save_checkpoint(
             f"The model's projections are in {quantization_of(model)}; the checkpoint format has weights in "
             "float32, bfloat16 or float16. Load it without quantize to save it."
         )
-    target = taken(folder, "folder")
+    target = taken_in_unicode(folder, "folder")
     kind = dtype or model.dtype
     config = {
         **{name: value for name, value in model.config.to_dict().items() if not name.startswith("_")},

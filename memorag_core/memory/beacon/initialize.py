@@ -23,7 +23,7 @@ from memorag_core.memory.beacon.settings import BeaconSettings
 from memorag_core.memory.beacon.weights import build_model, fill_model
 from memorag_core.memory.checkpoint_files import locate, read_config, take_inventory
 from memorag_core.memory.device import chosen_dtype
-from memorag_core.system.disk import taken
+from memorag_core.system.disk import taken_in_unicode
 
 COPIED = (
     "tokenizer.json",
@@ -83,7 +83,7 @@ def attach_fresh(
         UnsupportedModelError: an architecture that this package does not compute, or a model that has
             beacons already.
     """
-    target = taken(out, "out")
+    target = taken_in_unicode(out, "out")
     _check_target(target)
     folder = locate(base)
     config = read_config(folder)

@@ -295,3 +295,8 @@ def test_spans_that_fit_are_handed_through_and_the_given_ones_left_alone() -> No
     assert fit_spans(texts, spans, Bytes(100), repeated=0.0) == before
     assert fit_spans(texts, spans, Bytes(22), repeated=0.0)[1] == [(0, 18), (18, 29), (29, 40)]
     assert spans == before
+
+
+def test_a_size_beyond_every_text_leaves_it_in_one_piece() -> None:
+    for size in (1 << 31, 1 << 64, 10**40):
+        assert cut_spans("One clock. Two doctors.", size=size, overlap=size - 1) == [(0, 23)]

@@ -214,8 +214,9 @@ def test_only_the_numbers_of_the_passages_read_as_citations(passages: list[str])
         ("\n  > **[ 2 ]** Two", "\n  > **( 2 )** Two"),
         ("\r[\u200b2] Two\u2028[No. 3] Three", "\r(\u200b2) Two\u2028(No. 3) Three"),
         ("⟦2⟧ Two", "(2) Two"),
-        ("[[2]] 【1†[2]】", "[(2)] （1†(2)）"),
+        ("[[2]] 【1†[2]】", "((2)) （1†(2)）"),
         ("[②] Two", "(②) Two"),
+        ("塔。\n【二】 钟。\n[段落十二] 钟。", "塔。\n（二） 钟。\n(段落十二) 钟。"),
     ],
 )
 def test_a_mark_in_a_text_gets_round_brackets(text: str, told: str) -> None:
@@ -224,7 +225,14 @@ def test_a_mark_in_a_text_gets_round_brackets(text: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["In [1871] it rained.", "[see above] {2} (2) a, [b]", "x = [y]", "[2026-11-21 15:04, user] Hello", ""],
+    [
+        "In [1871] it rained.",
+        "[see above] {2} (2) a, [b]",
+        "x = [y]",
+        "[2026-11-21 15:04, user] Hello",
+        "[一九八四年] 雨。",
+        "",
+    ],
 )
 def test_what_is_no_mark_stays_as_it_is(text: str) -> None:
     assert without_marks(text) == text

@@ -231,3 +231,16 @@ def test_readers_find_whole_states_while_a_writer_works(tmp_path: Path) -> None:
             for reader in readers:
                 reader.join()
     assert wrong == []
+
+
+def test_a_store_that_is_gone_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    with opened(path) as rag:
+        rag.memorize(DOCUMENTS[0])
+        path.rename(tmp_path / "moved")
+        with pytest.raises(StoreError, match="is gone"):
+            rag.memorize(DOCUMENTS[1])
+        assert rag.documents == tuple(DOCUMENTS[:1])
+        rag.save(tmp_path / "another")
+    assert not path.exists()
+    assert loaded(tmp_path / "another").documents == loaded(tmp_path / "moved").documents

@@ -57,6 +57,16 @@ def test_a_cache_stays_where_it_was_and_an_address_of_files_too(
         load_store("memory://shelf/notes", MODEL, cache="")
 
 
+def test_an_address_of_files_makes_its_folders_as_a_path_does(tmp_path: Path) -> None:
+    address = f"file://{tmp_path}/a/b"
+    with pytest.raises(StoreError, match="no saved memory"):
+        MemoRAG.load(address, SentenceModel(), cache=tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []  # who reads makes nothing
+    with MemoRAG.open(address, SentenceModel(), cache=tmp_path / "cache", progress=False) as opened:
+        opened.memorize("One.")
+    assert texts(tmp_path / "a" / "b") == ["One."]
+
+
 def test_a_tilde_is_the_home_folder_of_every_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -13,10 +13,18 @@ from typing import Any
 
 import pytest
 
-from memorag_core import BeaconModel, GistModel, InputError, LongContextModel, StoreError, plan_memory
+from memorag_core import (
+    BeaconModel,
+    GistModel,
+    InputError,
+    LongContextModel,
+    MemoRAG,
+    StoreError,
+    plan_memory,
+)
 from memorag_core.memory.beacon import save_checkpoint
 from memorag_core.memory.gist.journal import Journal
-from memorag_core.system.disk import lock_file, make_folder, taken
+from memorag_core.system.disk import lock_file, make_folder, taken, taken_in_unicode
 from memorag_evaluation.keeping import KeptEmbedder
 from tests.core.doubles import SentenceModel, WordEmbedder
 
@@ -61,6 +69,32 @@ def test_what_names_no_place_is_refused_everywhere(path: Any) -> None:
     for use in uses:
         with pytest.raises(InputError, match="expected the name of a file or folder"):
             use()
+
+
+def test_a_name_that_is_no_unicode_is_refused_before_anything_is_written_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caf\udce9"  # a byte of Latin-1, as old disks have it
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    monkeypatch.chdir(folder)
+    for name in ("store", folder):
+        with pytest.raises(InputError, match="which is not Unicode"):
+            taken_in_unicode(name)
+        with pytest.raises(InputError, match="which is not Unicode"):
+            MemoRAG.open(name, SentenceModel())
+    with pytest.raises(InputError, match=r"The model is .*, which is not Unicode"):
+        BeaconModel.from_pretrained(folder)
+    with pytest.raises(InputError, match="cache is 'here', which is not Unicode"):
+        MemoRAG.load("memory://shelf", SentenceModel(), cache="here")
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        taken("a\ud800b")
+    assert list(folder.iterdir()) == []
+    text = folder / "caf\udce9.txt"
+    text.write_text("The well is deep.")
+    assert taken(text.name) == text  # a text may lie there
 
 
 def test_a_working_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
