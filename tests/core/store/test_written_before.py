@@ -1,4 +1,4 @@
-"""A store that version 0.1.0 wrote before its modules moved: it opens, answers as it did then, and goes on."""
+"""A store that version 0.1.0 wrote before its modules moved: it opens, answers as then, and goes on."""
 
 from __future__ import annotations
 
