@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection
-from functools import cache
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -19,11 +18,6 @@ _NAMES = {path.name for path in Path(CORE).rglob("*.py")}
 
 class Interrupt(KeyboardInterrupt):
     """What is raised."""
-
-
-@cache
-def _names() -> frozenset[str]:
-    return frozenset(path.name for path in Path(CORE).rglob("*.py"))
 
 
 def interrupted_at(
