@@ -3,6 +3,7 @@
 #   make demo           memorize a real text and ask it questions (examples/quickstart.py)
 #   make test           the tests, on all cores; ARGS="-k store" goes to pytest, ARGS="-n 0" runs them in one process
 #   make test-all       the same, and the slow ones; CI=true make test does so too
+#   make test-exhaustive  every file call and every line that may fail, where `make test` takes some
 #   make test-flag      the tests on FlagEmbedding, which needs an older transformers, in $(VENV)-flag
 #   make check          ruff, format, mypy --strict
 #   make bench          the benchmarks, or BENCH=benchmarks/one.py; ARGS goes to each
@@ -33,7 +34,7 @@ EXTRAS_check := [cpu,langchain,llama-index,openai,test,dev]
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-all test-flag check format bench bundled-model clean
+.PHONY: help demo test test-all test-exhaustive test-flag check format bench bundled-model clean
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -42,10 +43,13 @@ demo: $(VENV)/.demo
 	$(RUN) examples/quickstart.py $(ARGS)
 
 test: $(VENV)/.test
-	$(PYTEST) $(if $(CI),,-m "not slow") $(ARGS)
+	$(PYTEST) -m "not exhaustive $(if $(CI),,and not slow)" $(ARGS)
 
 test-all: $(VENV)/.test
-	CI=true $(PYTEST) $(ARGS)
+	CI=true $(PYTEST) -m "not exhaustive" $(ARGS)
+
+test-exhaustive: $(VENV)/.test
+	$(PYTEST) -m exhaustive $(ARGS)
 
 test-flag:
 	$(MAKE) --no-print-directory VENV=$(VENV)-flag $(VENV)-flag/.flag

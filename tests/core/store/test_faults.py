@@ -38,7 +38,8 @@ def test_a_change_that_the_disk_refuses_is_made_or_not_made_and_said_to_be(serve
         assert "ftruncate64" in report["calls"]  # of safetensors
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", CASES)
 def test_no_call_at_all_may_fail_otherwise(server: Server, name: str) -> None:
     report = server.run(name, 1, 0)

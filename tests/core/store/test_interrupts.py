@@ -128,7 +128,8 @@ def test_a_save_that_is_interrupted_keeps_nobody_from_the_next_one(template: Pat
             assert holds(loaded(folder)) == holds(rag)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", OPEN_CHANGES)
 def test_no_line_at_all_is_an_exception(template: Path, tmp_path: Path, name: str) -> None:
     results = count(template, tmp_path, name, every=1)
