@@ -35,7 +35,7 @@ from tests.core.doubles import asks
 from tests.core.memory.beacon import conftest as beacon
 from tests.core.memory.gist.conftest import gist_model
 from tests.core.memory.longcontext import conftest as longcontext
-from tests.core.memory.packed import Packed, assert_same, packed
+from tests.core.memory.packed import Packed, assert_alike, assert_same, packed
 
 THREADS = 16
 
@@ -182,7 +182,7 @@ def test_documents_at_once_or_in_pieces_give_the_same_memory(
         memory = longer
     assert memory is not None
     once = model.memorize(documents)
-    assert_same(packed(model, memory), packed(model, once))
+    assert_alike(model, memory, once)
     assert (memory.tokens, memory.parts, memory.nbytes) == (once.tokens, once.parts, once.nbytes)
 
 
@@ -197,8 +197,8 @@ def test_one_memory_is_continued_in_two_ways_that_do_not_meet(kind: str) -> None
     other = model.memorize([right], memory)
     assert_same(packed(model, memory), before, exactly=True)
     assert_same(packed(model, one), held, exactly=True)
-    assert_same(held, packed(model, model.memorize([start, left])))
-    assert_same(packed(model, other), packed(model, model.memorize([start, right])))
+    assert_alike(model, one, model.memorize([start, left]))
+    assert_alike(model, other, model.memorize([start, right]))
 
 
 @every_kind
@@ -334,9 +334,9 @@ def test_taken_back_is_as_if_it_had_never_been_read(
     memory = model.memorize(given_texts)
     before = packed(model, memory)
     shorter = model.rewind(memory, kept)
-    assert_same(packed(model, shorter), packed(model, model.memorize(given_texts[:kept])))
+    assert_alike(model, shorter, model.memorize(given_texts[:kept]))
     afresh = model.memorize([*given_texts[:kept], new])
-    assert_same(packed(model, model.memorize(new, shorter)), packed(model, afresh))
+    assert_alike(model, model.memorize(new, shorter), afresh)
     assert_same(packed(model, memory), before, exactly=True)
     assert 0 <= model.to_reread(memory, kept) <= shorter.tokens
     assert model.to_reread(memory, len(given_texts)) == 0
