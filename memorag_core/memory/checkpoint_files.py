@@ -20,6 +20,9 @@ from safetensors import SafetensorError, safe_open
 from memorag_core.errors import CheckpointError, UnsupportedModelError
 from memorag_core.system.disk import taken, taken_in_unicode
 
+MAX_LAYERS = 1024
+"""Many more than any model has."""
+
 CONFIG, WEIGHTS, INDEX, USAGE = (
     "config.json",
     "model.safetensors",
@@ -49,6 +52,11 @@ class Inventory:
     files: Mapping[Path, tuple[str, ...]]
     shapes: Mapping[str, tuple[int, ...]]
     dtype: str
+
+
+def can_be_layers(value: object) -> bool:
+    """Whether a config's value can be a number of layers, which are made one by one."""
+    return type(value) is int and 1 <= value <= MAX_LAYERS
 
 
 def here_or_named(name_or_path: str | os.PathLike[str]) -> Path | None:

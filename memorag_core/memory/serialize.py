@@ -17,6 +17,7 @@ from memorag_core.errors import StoreError
 from memorag_core.memory.block_memory import BlockMemory
 from memorag_core.memory.kv_cache import KeyValues
 from memorag_core.memory.partitions import Cut
+from memorag_core.types.packed import whole_number
 
 REMEDY = "Load it with the model and the settings it was made with, or memorize the text again."
 
@@ -64,6 +65,17 @@ def pack_text(memory: BlockMemory[Any], cut: Cut | None) -> tuple[dict[str, Tens
     tensors, table = memory.text.pack()
     capacity, overlap = (cut.capacity, cut.overlap) if cut is not None else (None, None)
     return tensors, {"capacity": capacity, "overlap": overlap, **table}
+
+
+def unpack_cut(header: Mapping[str, Any]) -> Cut | None:
+    """How the text of a memory was cut, as ``pack_text`` says it; None for one part, and where no text is.
+
+    Raises:
+        LookupError, TypeError: the header does not say it; for ``unpacking``, as ``whole_number``.
+    """
+    if header["capacity"] is None:
+        return None
+    return Cut(whole_number(header["capacity"], "capacity", 1), whole_number(header["overlap"], "overlap"))
 
 
 def digest_weights(tensors: Mapping[str, Tensor]) -> str:

@@ -34,6 +34,19 @@ def whole_number(value: Any, name: str, least: int = 0, most: int = MOST) -> int
     return value
 
 
+def expect_format(found: Any, expected: int) -> None:
+    """Refuse a memory that is packed in another format than this release reads.
+
+    Raises:
+        StoreError: it is.
+    """
+    if found != expected:
+        raise StoreError(
+            f"The memory is packed in format {found!r}; this release reads {expected}. Open it with the "
+            "release that wrote it, or memorize the text again."
+        )
+
+
 @contextmanager
 def unpacking(what: str, remedy: str) -> Iterator[None]:
     """Tell of whatever does not fit as of damage.

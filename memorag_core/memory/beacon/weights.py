@@ -21,13 +21,17 @@ from memorag_core.memory.beacon.layers import add_beacons, checkpoint_name, copy
 from memorag_core.memory.beacon.quantized import Quantization, quantized_linear
 from memorag_core.memory.beacon.rotary import SUPPORTED_ROPE_TYPES
 from memorag_core.memory.beacon.settings import SUPPORTED_MODEL_TYPES, BeaconSettings
-from memorag_core.memory.checkpoint_files import CONFIG, Inventory, open_weights, some
+from memorag_core.memory.checkpoint_files import (
+    CONFIG,
+    MAX_LAYERS,
+    Inventory,
+    can_be_layers,
+    open_weights,
+    some,
+)
 
 # Of a config.json, what describes the file and not the model.
 _NOT_THE_MODEL = ("architectures", "auto_map", "model_type", "transformers_version", "torch_dtype", "dtype")
-
-MAX_LAYERS = 1024
-"""Many more than any model has."""
 
 _HEAD = "lm_head.weight"
 _CODED_BYTES: Mapping[Quantization, float] = {"int8": 1.0, "int4": 0.53}  # for each number, scales included
@@ -152,7 +156,7 @@ def _check_rope(config: Mapping[str, Any]) -> None:
 def _check_layers(config: Mapping[str, Any]) -> None:
     """Refuse a number of layers that would be made one by one before anything is compared with the files."""
     layers = config.get("num_hidden_layers", 1)
-    if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:
+    if not can_be_layers(layers):
         raise CheckpointError(
             f"num_hidden_layers is {layers!r:.80}; expected a whole number from 1 to {MAX_LAYERS}. Correct "
             f"{CONFIG}, or get the checkpoint anew."

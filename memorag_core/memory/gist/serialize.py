@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from memorag_core.errors import StoreError
 from memorag_core.memory.gist.memory import Gist, GistMemory
-from memorag_core.types.packed import unpacking, whole_number
+from memorag_core.types.packed import expect_format, unpacking, whole_number
 
 FORMAT = 1
 
@@ -91,11 +91,7 @@ def unpack(
     Raises:
         StoreError: they do not fit each other, or the model.
     """
-    if header.get("format") != FORMAT:
-        raise StoreError(
-            f"The memory is packed in format {header.get('format')!r}; this release reads {FORMAT}. Open it "
-            "with the release that wrote it, or memorize the text again."
-        )
+    expect_format(header.get("format"), FORMAT)
     found = header.get("block_tokens"), header.get("gist_tokens")
     if found != (block_tokens, gist_tokens):
         raise StoreError(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from memorag_core.errors import StoreError
 from memorag_core.memory.hosted.memory import HostedMemory
 from memorag_core.memory.prompt_chunks import Piece
+from memorag_core.types.packed import expect_format
 
 FORMAT = 1
 
@@ -54,11 +55,7 @@ def unpack(
     Raises:
         StoreError: they do not fit each other, or the model.
     """
-    if header.get("format") != FORMAT:
-        raise StoreError(
-            f"The memory is packed in format {header.get('format')!r}; this release reads {FORMAT}. Open it "
-            "with the release that wrote it, or memorize the text again."
-        )
+    expect_format(header.get("format"), FORMAT)
     found = header.get("capacity"), header.get("overlap")
     if found != (capacity, overlap):
         raise StoreError(

@@ -21,14 +21,11 @@ from transformers import (
 )
 
 from memorag_core.errors import CheckpointError, UnsupportedModelError
-from memorag_core.memory.checkpoint_files import CONFIG, locate, some
+from memorag_core.memory.checkpoint_files import CONFIG, MAX_LAYERS, can_be_layers, locate, some
 from memorag_core.memory.device import chosen_device, chosen_dtype
 from memorag_core.memory.tokenizer import Tokens
 
 logger = logging.getLogger(__name__)
-
-MAX_LAYERS = 1024
-"""Many more than any model has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +104,7 @@ def _config(folder: Path) -> Any:
             ) from error
         raise CheckpointError(f"'{folder / CONFIG}' cannot be read: {error} Get the file anew.") from error
     layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 1)
-    if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:  # they would be made one by one
+    if not can_be_layers(layers):
         raise CheckpointError(
             f"'{folder / CONFIG}' says num_hidden_layers {layers!r:.80}; expected a whole number from 1 to "
             f"{MAX_LAYERS}. Get the file anew."

@@ -24,11 +24,12 @@ from memorag_core.memory.serialize import (
     pack_entries,
     pack_text,
     sha256,
+    unpack_cut,
     unpack_entries,
 )
 from memorag_core.memory.tokenized_text import ReadText
 from memorag_core.memory.tokenizer import Tokens
-from memorag_core.types.packed import unpacking, whole_number
+from memorag_core.types.packed import expect_format, unpacking, whole_number
 
 FORMAT = 1
 
@@ -95,21 +96,13 @@ def unpack(
         StoreError: they do not fit the model, or each other.
     """
     with unpacking("The header of the memory", _REMEDY):
-        if header["format"] != FORMAT:
-            raise StoreError(
-                f"The memory is packed in format {header['format']!r}; this release reads {FORMAT}. Open it "
-                "with the release that wrote it, or memorize the text again."
-            )
+        expect_format(header["format"], FORMAT)
         places = [
             (whole_number(block["rows"], "rows", 1), whole_number(block["tokens"], "tokens", 1))
             for block in header["blocks"]
         ]
         tokens = whole_number(header["tokens"], "tokens", 1)
-        made = None
-        if header["capacity"] is not None:
-            made = Cut(
-                whole_number(header["capacity"], "capacity", 1), whole_number(header["overlap"], "overlap")
-            )
+        made = unpack_cut(header)
         told = header["documents"] is not None
         if not places or tokens < places[0][1]:
             raise TypeError(f"blocks {header['blocks']}, tokens {tokens}")
