@@ -8,9 +8,9 @@ One file, ``memorag.json``, names all others with their sizes and hashes. Every 
 content and never changed, so a store changes in the moment in which ``memorag.json`` is replaced: whoever
 opens it finds the state before or the state after, even if the writer was killed.
 
-``layout`` has the values, ``manifest`` the table of files, ``rows`` and ``tensors`` what is in them,
-``quantizing`` keys and values in few bits, ``segments`` what a save keeps, ``folder`` and ``remote`` the
-places (``places`` tells them apart), ``reading`` and ``writing`` the way in and out.
+``layout`` has the values, ``manifest`` the table of files, ``jsontext`` and ``tensors`` what is in them
+(``quantizing``: keys and values in few bits), ``folder`` and ``remote`` the two kinds of place, ``reading``
+the way out, ``writing`` the way in, of which ``segments`` says what a save keeps and what it writes.
 """
 
 from memorag_core.store.layout import (
@@ -22,8 +22,7 @@ from memorag_core.store.layout import (
     StoredFile,
     StoredIndex,
 )
-from memorag_core.store.places import place_of
-from memorag_core.store.reading import StoreReader, load_store, read_manifest
+from memorag_core.store.reading import StoreReader, load_store, place_of, read_manifest
 from memorag_core.store.writing import Writer, compact, save_store
 
 __all__ = [

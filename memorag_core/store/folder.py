@@ -6,13 +6,14 @@ what the files hold.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import math
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,26 +57,15 @@ class LocalFolder:
         Raises:
             StoreError: it cannot be read.
         """
-        return self.manifest_bytes() if os.path.lexists(self.path / self.manifest) else None
-
-    def manifest_bytes(self) -> bytes:
-        """The manifest in place.
-
-        Raises:
-            StoreError: there is none, or it cannot be read.
-        """
         where = self.path / self.manifest
         try:
             if not stat.S_ISREG(where.lstat().st_mode):
                 raise StoreError(f"'{where}' is not a plain file. {REMEDY}")
             return where.read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreError(
-                f"There is no saved memory in '{self.path}' (no {self.manifest}). Expected a folder made by "
-                "save."
-            ) from error
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
-            raise StoreError(f"'{where}' cannot be read: {error}. {REMEDY}") from error
+            raise StoreError(f"'{where}' cannot be read: {error}. {advice(error)}") from error
 
     def fetch(self, file: StoredFile) -> Path:
         """The path of a file whose kind, size and hash are as the manifest says.
@@ -88,13 +78,10 @@ class LocalFolder:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode):
                 raise StoreError(f"'{path}' is not a plain file. {REMEDY}")
-            if status.st_size != file.size:
-                raise StoreError(f"'{path}' has {status.st_size} bytes, expected {file.size}. {REMEDY}")
-            digest, _ = digest_file(path)
+            expect_size(status.st_size, file, path)
+            expect_whole(path, file, path)
         except OSError as error:
-            raise StoreError(f"'{path}' cannot be read: {error}. {REMEDY}") from error
-        if digest != file.sha256:
-            raise StoreError(f"'{path}' is damaged: its sha256 is {digest}, expected {file.sha256}. {REMEDY}")
+            raise StoreError(f"'{path}' cannot be read: {error}. {advice(error)}") from error
         return path
 
     def has(self, file: StoredFile) -> bool:
@@ -117,16 +104,7 @@ class LocalFolder:
                 f"'{folder}' is a file. Expected a folder, or a name that is not taken; choose another."
             )
         make_folder(folder)
-        manifest = self.state()
-        if manifest is not None:
-            expect_known(manifest, folder / self.manifest)
-            return
-        for entry in folder.iterdir():
-            if not FILE_NAME.fullmatch(entry.name) and entry.name not in (UNFINISHED, LOCK):
-                raise StoreError(
-                    f"'{folder}' holds '{entry.name}' and no {self.manifest}. Expected a saved memory, an "
-                    f"empty folder or a name that is not taken; choose another."
-                )
+        expect_ours(self, self.state(), lambda: os.listdir(folder), beside=(UNFINISHED, LOCK))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -191,11 +169,7 @@ class LocalFolder:
         Raises:
             StoreError: it is.
         """
-        there = self.state()
-        if there is None and before is not None:
-            raise store_is_gone(self)
-        if there != before:
-            raise saved_by_another(self, "process")
+        expect_state(self, self.state(), before, "process")
 
     def keep(self, manifest_bytes: bytes) -> None:
         """Note that a state was read; nothing is to be done here."""
@@ -244,6 +218,21 @@ class LocalFolder:
             ) from error
 
 
+def expect_state(place: object, there: bytes | None, before: bytes | None, who: str) -> None:
+    """Refuse to go on from the manifest ``before`` where another one is in place, written by somebody else.
+
+    Raises:
+        StoreError: it is.
+    """
+    if there is None and before is not None:
+        raise StoreError(
+            f"The store at '{place}' is gone: it was moved or deleted while it was open. What was memorized "
+            "can still be asked, and be saved to another place."
+        )
+    if there != before:
+        raise saved_by_another(place, who)
+
+
 def saved_by_another(place: object, who: str) -> StoreError:
     """What is told where the state in place is not the one that a writer came from."""
     return StoreError(
@@ -253,12 +242,50 @@ def saved_by_another(place: object, who: str) -> StoreError:
     )
 
 
-def store_is_gone(place: object) -> StoreError:
-    """What is told where nothing lies in place of the state that a writer came from."""
-    return StoreError(
-        f"The store at '{place}' is gone: it was moved or deleted while it was open. What was memorized can "
-        "still be asked, and be saved to another place."
-    )
+def expect_ours(
+    place: object, state: bytes | None, listed: Callable[[], Iterable[str]], *, beside: Sequence[str]
+) -> None:
+    """Refuse a place whose manifest cannot be read, or that has none and holds somebody else's files.
+
+    Args:
+        place: as errors name it.
+        state: its manifest.
+        listed: gives the names of what lies there; asked only where there is no manifest.
+        beside: names of ours that no manifest names.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if state is not None:
+        expect_known(state, f"{place}/{MANIFEST}")
+        return
+    for name in listed():
+        if not FILE_NAME.fullmatch(name) and name not in beside:
+            raise StoreError(
+                f"'{place}' holds '{name}' and no {MANIFEST}. Expected a saved memory, an empty folder or a "
+                "name that is not taken; choose another."
+            )
+
+
+def expect_size(size: int, file: StoredFile, named: object) -> None:
+    """Refuse a file of another size than the manifest says.
+
+    Raises:
+        StoreError: it has another.
+    """
+    if size != file.size:
+        raise StoreError(f"'{named}' has {size} bytes, expected {file.size}. {REMEDY}")
+
+
+def expect_whole(path: Path, file: StoredFile, named: object) -> None:
+    """Refuse a file of another content than the manifest says.
+
+    Raises:
+        StoreError: it has another.
+    """
+    digest, _ = digest_file(path)
+    if digest != file.sha256:
+        raise StoreError(f"'{named}' is damaged: its sha256 is {digest}, expected {file.sha256}. {REMEDY}")
 
 
 def digest_file(path: Path) -> tuple[str, int]:
@@ -271,3 +298,30 @@ def digest_file(path: Path) -> tuple[str, int]:
 def _sync_file(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)),
+        "Free space there, or choose another folder.",
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "Grant access to it, or choose another folder."
+    ),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "Close files, or raise the limit of open files (ulimit -n), and try again.",
+    ),
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    **dict.fromkeys(
+        (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
+        "Choose a folder on a local disk: its file system lacks what is needed, such as locks.",
+    ),
+}
+
+
+def advice(error: OSError) -> str:
+    """What helps against a disk that refuses, by what it said."""
+    return _ADVICE.get(
+        error.errno or 0, "Check the disk and its connection, and try again, or choose another folder."
+    )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memorag_core.errors import StoreError
-from memorag_core.store.jsontext import canonical, digest_of, parse, to_json, typed
+from memorag_core.store.jsontext import encode, parse, to_json, typed
 from memorag_core.store.layout import (
     ENCODINGS,
     FILE_NAME,
@@ -47,6 +47,16 @@ def compose(manifest: Manifest) -> bytes:
     # Through JSON once, so that what is hashed is what a reader will have (tuples are lists, keys are text).
     body = json.loads(to_json(body, "the fingerprint, settings or header of the memory or an index"))
     return canonical({**body, "sha256": digest_of(body)})
+
+
+def canonical(manifest: Mapping[str, Any]) -> bytes:
+    """The one form of a manifest that is written and hashed."""
+    return encode(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+
+
+def digest_of(body: Mapping[str, Any]) -> str:
+    """The sha256 of a manifest that does not hold its own yet."""
+    return hashlib.sha256(canonical(body)).hexdigest()
 
 
 def parse_manifest(data: bytes, where: object) -> Manifest:

@@ -1,4 +1,4 @@
-"""A store to a corpus, after every byte of it was checked.
+"""A store to a corpus, after every byte of it was checked; and where a store lies.
 
 In: a folder or an address, a model's fingerprint. Out: ``StoredCorpus``. It runs no code that lies in a file,
 and holds no more than the files do.
@@ -7,17 +7,18 @@ and holds no more than the files do.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from memorag_core.errors import StoreError
+from memorag_core.errors import InputError, StoreError
 from memorag_core.protocols import FloatMatrix
-from memorag_core.store.advice import advice
-from memorag_core.store.jsontext import parse
+from memorag_core.store.folder import LocalFolder, advice
+from memorag_core.store.jsontext import parse, parse_chunk, parse_document
 from memorag_core.store.layout import (
     MANIFEST,
     REMEDY,
@@ -28,24 +29,61 @@ from memorag_core.store.layout import (
     StoredIndex,
 )
 from memorag_core.store.manifest import expect_same_model, parse_manifest, state_hash
-from memorag_core.store.places import Place, place_of
-from memorag_core.store.rows import parse_chunk, parse_document
+from memorag_core.store.remote import RemoteFolder
 from memorag_core.store.tensors import decoded, read_raw
+from memorag_core.system.disk import taken_in_unicode
+
+Place: TypeAlias = LocalFolder | RemoteFolder
+"""Where a store lies; both have the same methods."""
+
+_SHORTENED = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]")
+
+
+def place_of(path: str | os.PathLike[str], cache: str | os.PathLike[str] | None = None) -> Place:
+    """The place that a path or an address means now; it stays that one.
+
+    Args:
+        path: a folder, or an address with a protocol: "s3://bucket/name", "memory://name".
+        cache: where the files of remote stores are kept; None for the user's cache folder.
+
+    Raises:
+        InputError: it names no place.
+        StoreError: a protocol that nobody knows.
+        MissingExtraError: what speaks it is not installed.
+    """
+    if isinstance(path, str) and "://" in path:
+        return RemoteFolder.at(path, cache)
+    if isinstance(path, os.PathLike) and (found := _SHORTENED.match(os.fspath(path))):
+        raise InputError(
+            f"path is {path!r}; a Path drops a slash of an address. Expected a folder, or the address as "
+            f"text: '{found[1]}://...'."
+        )
+    return LocalFolder(taken_in_unicode(path))
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """What a store says about itself, without opening its other files.
 
     Raises:
-        StoreError: there is no store, or its manifest is damaged or of another format version.
-        MissingExtraError: a remote store, and what reaches it is not installed.
+        InputError, MissingExtraError: as ``place_of``.
+        StoreError: likewise, or there is no store, or its manifest is damaged or of another format version.
     """
     return manifest_of(place_of(path))
 
 
 def manifest_of(place: Place) -> Manifest:
     """The manifest in place."""
-    return parse_manifest(place.manifest_bytes(), f"{place}/{MANIFEST}")
+    return parse_manifest(_state_of(place), f"{place}/{MANIFEST}")
+
+
+def _state_of(place: Place) -> bytes:
+    state = place.state()
+    if state is None:
+        raise StoreError(
+            f"There is no saved memory at '{place}' (no {MANIFEST}). Expected a folder or an address that "
+            "save wrote to."
+        )
+    return state
 
 
 def load_store(
@@ -59,14 +97,14 @@ def load_store(
     Tensors that lie in one file, as they were, are mapped: they take memory only as they are used.
 
     Args:
-        path: the store's folder, or its address ("s3://bucket/name").
+        path: as ``place_of`` takes it.
         fingerprint: the identity of the model that will use the memory.
-        cache: where files of remote stores are kept, None for the user's cache folder.
+        cache: likewise.
 
     Raises:
-        StoreError: the store was made with another model, is damaged or incomplete, or of another format
-            version.
-        MissingExtraError: a remote store, and what reaches it is not installed.
+        InputError, MissingExtraError: as ``place_of``.
+        StoreError: likewise, or the store was made with another model, is damaged or incomplete, or of
+            another format version.
     """
     return StoreReader(path, cache=cache).load(fingerprint)
 
@@ -102,12 +140,12 @@ class StoreReader:
                 self._place.keep(self._state)
                 return corpus
             except StoreError:
-                if self._place.manifest_bytes() == self._state:
+                if _state_of(self._place) == self._state:
                     raise
                 # Somebody saved here meanwhile and removed the files of the state we were reading.
 
     def _read(self) -> None:
-        self._state = self._place.manifest_bytes()
+        self._state = _state_of(self._place)
         self.manifest = parse_manifest(self._state, f"{self._place}/{MANIFEST}")
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from memorag_core.errors import InputError, MissingExtraError, StoreError
-from memorag_core.store.folder import LocalFolder, digest_file, saved_by_another, store_is_gone
+from memorag_core.store.folder import LocalFolder, expect_ours, expect_size, expect_state, expect_whole
 from memorag_core.store.layout import (
     BEFORE,
     CACHED,
@@ -37,7 +37,7 @@ from memorag_core.store.layout import (
     Part,
     StoredFile,
 )
-from memorag_core.store.manifest import expect_known, is_foreign, parse_manifest
+from memorag_core.store.manifest import is_foreign, parse_manifest
 from memorag_core.system.disk import make_folder, taken, taken_in_unicode
 
 STALE_SECONDS = 86400.0
@@ -49,12 +49,11 @@ _REACH = (
     "Check the address, the network and the credentials, which fsspec takes from its own settings and the "
     "environment, and try again."
 )
-_NETWORK = f"What was stored there before is unchanged. {_REACH}"
 
 
 @dataclass(slots=True)
 class RemoteFolder:
-    """A store at an address.
+    """A store at an address; every method does and raises what the one of ``LocalFolder`` does.
 
     Attributes:
         address: as the user gave it.
@@ -105,11 +104,7 @@ class RemoteFolder:
         return self.address
 
     def state(self) -> bytes | None:
-        """The manifest in place; None where there is none.
-
-        Raises:
-            StoreError: it cannot be reached.
-        """
+        """The manifest in place; None where there is none."""
         with self._reached():
             while True:
                 found = self._read(MANIFEST)
@@ -123,52 +118,28 @@ class RemoteFolder:
                 if self._read(MANIFEST) == found:  # else its upload ended between the two looks
                     return found
 
-    def manifest_bytes(self) -> bytes:
-        """The manifest in place.
-
-        Raises:
-            StoreError: there is none, or it cannot be reached.
-        """
-        manifest_bytes = self.state()
-        if manifest_bytes is None:
-            raise StoreError(
-                f"There is no saved memory at '{self}' (no {MANIFEST}). Expected what save made there."
-            )
-        return manifest_bytes
-
     def fetch(self, file: StoredFile) -> Path:
-        """A checked copy of a file in the cache; it is downloaded if it is not there.
-
-        Raises:
-            StoreError: it is not what the manifest says.
-        """
+        """A checked copy of a file in the cache; it is downloaded if it is not there."""
+        kept, path = self.local.path / file.name, self._path(file.name)
         if self.local.has(file):
-            return self.local.path / file.name
+            return kept
         with self._reached():
             try:
-                size = self.files.info(self._path(file.name))["size"]
+                size = self.files.info(path)["size"]
             except FileNotFoundError as error:
-                raise StoreError(f"'{self._path(file.name)}' is missing at '{self}'. {REMEDY}") from error
-            if size != file.size:
-                raise StoreError(
-                    f"'{self._path(file.name)}' has {size} bytes, expected {file.size}. {REMEDY}"
-                )
+                raise StoreError(f"'{path}' is missing at '{self}'. {REMEDY}") from error
+            expect_size(size, file, path)
             self._make_cache()
             handle, name = tempfile.mkstemp(prefix=_DOWNLOAD, dir=self.local.path)
             os.close(handle)
             try:
-                self.files.get_file(self._path(file.name), name)
-                digest, _ = digest_file(Path(name))
-                if digest != file.sha256:
-                    raise StoreError(
-                        f"'{self._path(file.name)}' is damaged: its sha256 is {digest}, expected "
-                        f"{file.sha256}. {REMEDY}"
-                    )
-                os.replace(name, self.local.path / file.name)
+                self.files.get_file(path, name)
+                expect_whole(Path(name), file, path)
+                os.replace(name, kept)
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(name)
-        return self.local.path / file.name
+        return kept
 
     def has(self, file: StoredFile) -> bool:
         """Whether a file of this size is there; its bytes are known by its name only when it is fetched."""
@@ -176,19 +147,8 @@ class RemoteFolder:
 
     def prepare(self) -> None:
         """Make the cache folder, or refuse an address of somebody else's files or of an unreadable store."""
-        manifest_bytes = self.state()
-        if manifest_bytes is not None:
-            expect_known(manifest_bytes, f"{self}/{MANIFEST}")
-        else:
-            ours = (MANIFEST, BEFORE)  # what a first save left that broke off
-            strangers = [
-                name for name in self._listed() if not FILE_NAME.fullmatch(name) and name not in ours
-            ]
-            if strangers:
-                raise StoreError(
-                    f"'{self}' holds '{strangers[0]}' and no {MANIFEST}. Expected a saved memory or a name "
-                    "that is not taken; choose another."
-                )
+        # A first save that broke off leaves these two.
+        expect_ours(self, self.state(), self._listed, beside=(MANIFEST, BEFORE))
         if self.address.startswith(_FILES):
             make_folder(Path(self.root))  # elsewhere names have no folders, or whoever gave the address has
         self._make_cache()
@@ -216,11 +176,7 @@ class RemoteFolder:
         return self.local.put(part, write)
 
     def publish(self, manifest_bytes: bytes, new: Sequence[StoredFile], before: bytes | None) -> None:
-        """Upload what is not there yet, the manifest last.
-
-        Raises:
-            StoreError: somebody changed the store meanwhile, or the network refused.
-        """
+        """Upload what is not there yet, the manifest last."""
         with self._reached():
             for file in new:
                 if not self.has(file):  # also one that a broken upload left short
@@ -235,16 +191,8 @@ class RemoteFolder:
             self._note(manifest_bytes)
 
     def expect(self, before: bytes | None) -> None:
-        """Refuse to go on where another manifest is in place than the given one.
-
-        Raises:
-            StoreError: it is.
-        """
-        there = self.state()
-        if there is None and before is not None:
-            raise store_is_gone(self)
-        if there != before:
-            raise saved_by_another(self, "machine")
+        """Refuse to go on where another manifest is in place than the given one."""
+        expect_state(self, self.state(), before, "machine")
 
     def keep(self, manifest_bytes: bytes) -> None:
         """Remove from the cache what a state that was just read does not name, unless somebody writes."""
@@ -330,7 +278,9 @@ class RemoteFolder:
         except StoreError:
             raise
         except Exception as error:
-            raise StoreError(f"'{self}' cannot be reached: {error!r}. {_NETWORK}") from error
+            raise StoreError(
+                f"'{self}' cannot be reached: {error!r}. What was stored there before is unchanged. {_REACH}"
+            ) from error
 
 
 def _is_whole(manifest_bytes: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from memorag_core.errors import StoreError
-from memorag_core.store.advice import advice
+from memorag_core.store.folder import advice
 from memorag_core.store.layout import REMEDY, Encoding, Quantized, Slice
 from memorag_core.store.quantizing import DTYPES, dequantize, quantize
 

@@ -10,31 +10,24 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
-from memorag_core import __version__
 from memorag_core.errors import InputError, StoreError
-from memorag_core.store.advice import advice
-from memorag_core.store.folder import saved_by_another
+from memorag_core.store.folder import advice, saved_by_another
+from memorag_core.store.jsontext import document_rows
 from memorag_core.store.layout import (
     ENCODINGS,
     MANIFEST,
-    VECTORS,
     WAIT_SECONDS,
     Encoding,
     Manifest,
     Part,
-    Slice,
     StoredCorpus,
     StoredFile,
 )
 from memorag_core.store.manifest import compose, expect_known, same_identity, state_hash
-from memorag_core.store.places import Place, place_of
-from memorag_core.store.reading import manifest_of, read_state
-from memorag_core.store.rows import chunk_rows, document_rows
-from memorag_core.store.segments import Intact, Kept, keep_rows, keep_tensors
-from memorag_core.store.tensors import Stored, as_stored, read_raw, write_tensors
+from memorag_core.store.reading import Place, manifest_of, place_of, read_state
+from memorag_core.store.segments import folded, put_all
 
 logger = logging.getLogger(__name__)
 
@@ -218,29 +211,28 @@ class Writer:
                 moment); it must be good for being called twice. Where it was not called, the store is known,
                 or said, not to hold it.
         """
-        self._expect_open()
-        with _told(self._place), self._own_state(), self._place.writing():
+        with self._changing():
             before = self._manifest
             if before is not None and not same_identity(before.fingerprint, corpus.fingerprint):
                 before = None  # nothing of it can be shared
             kv = self._kv or (before.kv if before is not None else "float")
-            sure, place = self._sure, self._place
-
-            def intact(file: StoredFile) -> bool:
-                return file.name in sure or place.has(file)
-
-            manifest, new = _put_all(place, corpus, before, kv, intact)
+            manifest, new = put_all(
+                self._place,
+                corpus,
+                before,
+                kv,
+                intact=lambda file: file.name in self._sure or self._place.has(file),
+            )
             self._publish(manifest, new, placed)
 
     def compact(self) -> None:
         """Fold the segments, as ``compact`` does."""
-        self._expect_open()
-        with _told(self._place), self._own_state(), self._place.writing():
+        with self._changing():
             before = self._manifest or manifest_of(self._place)
             files: dict[Part, tuple[StoredFile, ...]] = {}
             new: list[StoredFile] = []
             for part, segments in before.files.items():
-                files[part] = _folded(self._place, part, segments)
+                files[part] = folded(self._place, part, segments)
                 new += [file for file in files[part] if file not in segments]
             manifest = replace(before, files=files)
             self._publish(manifest, new)
@@ -280,12 +272,15 @@ class Writer:
         self._sure = frozenset(file.name for file in manifest.all_files) if manifest else frozenset()
 
     @contextmanager
-    def _own_state(self) -> Iterator[None]:
-        """Refuse to go on from a state that this writer does not know, before anything is written there."""
-        if self._tried is not None and self._place.state() == self._tried:  # it was in place all the same
-            self._adopt(self._tried)
-        self._place.expect(self._state)
-        yield
+    def _changing(self) -> Iterator[None]:
+        """Room for a change, made from the state that this writer knows, or refused before it begins."""
+        self._expect_open()
+        with _told(self._place):
+            if self._tried is not None and self._place.state() == self._tried:  # it was in place all the same
+                self._adopt(self._tried)
+            self._place.expect(self._state)
+            with self._place.writing():
+                yield
 
     def _known(self, state: bytes | None) -> Manifest | None:
         return None if state is None else expect_known(state, f"{self._place}/{MANIFEST}")
@@ -328,109 +323,6 @@ class Writer:
 
 def _hashes(state: bytes | None) -> frozenset[str]:
     return frozenset() if state is None else frozenset({state_hash(state)})
-
-
-def _put_all(
-    place: Place, corpus: StoredCorpus, before: Manifest | None, kv: Encoding, intact: Intact
-) -> tuple[Manifest, list[StoredFile]]:
-    """Write what is new; the next manifest, and the files that were put for it."""
-    new: list[StoredFile] = []
-
-    def put_rows(part: Part, rows: Sequence[bytes]) -> tuple[StoredFile, ...]:
-        kept = keep_rows(rows, before.files.get(part, ()) if before else (), intact)
-        start = kept.covered.get("", 0)
-        if start == len(rows):
-            return kept.files
-        file = _put_rows(place, part, rows[start:], start)
-        if file.name in {one.name for one in kept.files}:  # the same rows twice: a name stands for one place
-            file = _put_rows(place, part, rows, 0)
-            kept = Kept((), {})
-        new.append(file)
-        return (*kept.files, file)
-
-    def put_tensors(part: Part, stored: Mapping[str, Stored]) -> tuple[StoredFile, ...]:
-        kept = keep_tensors(stored, before.files.get(part, ()) if before else (), intact)
-        starts = {
-            name: kept.covered.get(name, 0)
-            for name, held in stored.items()
-            if name not in kept.covered or kept.covered[name] < held.length
-        }
-        if not starts:
-            return kept.files
-        new.append(_put_tensors(place, part, stored, starts))
-        return (*kept.files, new[-1])
-
-    files: dict[Part, tuple[StoredFile, ...]] = {
-        "documents": put_rows("documents", document_rows(corpus.documents)),
-        "chunks": put_rows("chunks", chunk_rows(corpus.chunks, corpus.documents)),
-        "memory": put_tensors("memory", as_stored(corpus.tensors, corpus.header, kv)),
-    }
-    if corpus.vectors is not None:
-        vectors = as_stored({VECTORS: corpus.vectors}, {"grows": {VECTORS: 0}}, "float")
-        files["vectors"] = put_tensors("vectors", vectors)
-    arrays = {
-        f"{name}/{array}": held
-        for name, index in corpus.indexes.items()
-        for array, held in index.arrays.items()
-    }
-    if arrays:
-        files["indexes"] = put_tensors("indexes", as_stored(arrays, {}, "float"))
-    manifest = Manifest(
-        created_by=f"memorag-adapters {__version__}",
-        fingerprint=corpus.fingerprint,
-        settings=corpus.settings,
-        header=corpus.header,
-        kv=kv,
-        indexes={name: index.header for name, index in corpus.indexes.items()},
-        files=files,
-    )
-    return manifest, new
-
-
-def _put_rows(place: Place, part: Part, rows: Sequence[bytes], start: int) -> StoredFile:
-    def write(file: Path) -> None:
-        with file.open("wb") as out:
-            out.writelines(rows)
-
-    return replace(place.put(part, write), rows=(start, start + len(rows)))
-
-
-def _put_tensors(
-    place: Place, part: Part, stored: Mapping[str, Stored], starts: Mapping[str, int]
-) -> StoredFile:
-    """Write tensors from given entries on."""
-    raw: dict[str, Any] = {}
-    held: dict[str, Slice] = {}
-    for name, start in starts.items():
-        whole = stored[name]
-        piece = whole.part(start, whole.length)
-        raw |= piece.raw
-        held[name] = Slice(whole.axis, start, whole.length, piece.sha256(), whole.quantized)
-    return replace(place.put(part, lambda file: write_tensors(file, raw, starts)), tensors=held)
-
-
-def _folded(place: Place, part: Part, segments: Sequence[StoredFile]) -> tuple[StoredFile, ...]:
-    """One file for all segments of a part; every byte is checked on the way."""
-    paths = [place.fetch(file) for file in segments]
-    if len(segments) < 2 and part in ("documents", "chunks"):
-        return tuple(segments)
-    if part in ("documents", "chunks"):
-        rows: list[bytes] = []
-        for path in paths:
-            with path.open("rb") as lines:
-                rows += lines
-        return (_put_rows(place, part, rows, 0),)
-    stored, as_numpy = read_raw(
-        [(path, file.tensors or {}) for path, file in zip(paths, segments, strict=True)]
-    )
-    if not stored:
-        return ()
-    if as_numpy:
-        stored = {
-            name: replace(held, raw={one: tensor.numpy() for one, tensor in held.raw.items()})
-            for name, held in stored.items()
-        }
-    return (_put_tensors(place, part, stored, dict.fromkeys(stored, 0)),)
 
 
 @contextmanager

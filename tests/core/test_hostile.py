@@ -29,8 +29,8 @@ from memorag_core import (
     UnsupportedModelError,
 )
 from memorag_core.memory.longcontext import LongContextModel
-from memorag_core.store.jsontext import canonical, digest_of
 from memorag_core.store.layout import MANIFEST
+from memorag_core.store.manifest import canonical, digest_of
 from tests.core.doubles import SentenceModel, WordEmbedder, write_beacon_checkpoint
 from tests.core.hostile import changed
 from tests.core.memory.gist.conftest import gist_model, hosted

@@ -21,59 +21,31 @@ from memorag_core.memory.beacon.attention import MASK_LIMIT, QUERY_ROWS, SCORE_L
 from memorag_core.memory.beacon.partitions import BLOCK_ROWS, READ_TOKENS, READ_TOKENS_CPU
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.settings import MAX_RATIO
+from memorag_core.memory.footprint import ID_BYTES, REQUEST, Costs
 from memorag_core.memory.kv_cache import SPARE
 from memorag_core.memory.local_model import ASKED_BYTES, ASKED_ROWS
 from memorag_core.memory.partitions import Cut
-
-REQUEST = 128
-"""Tokens of a request with its question, as planned: a question of two or three sentences."""
-
-ID_BYTES = 8 + 8 + 4
-"""Of a token id while reading: as it came, as it stands in its part, and as the memory keeps it."""
 
 HIDDEN_MLP, HIDDEN_ATTENTION = 5, 4
 """Hidden states that are alive in the MLP and in the attention of a layer: of the window before, of the
 embedding, of the layer's input, after its norm; in the MLP also the sum after attention."""
 
 
-@dataclass(frozen=True, slots=True)
-class BeaconCosts:
-    """What a beacon memory model costs, by ratio and number of tokens; all sizes in bytes.
-
-    Tokens are those of the stream, as ``BeaconMemory.tokens`` counts them: what stands before the text and
-    what fills windows is among them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeaconCosts(Costs):
+    """What a beacon memory model costs.
 
     Attributes:
-        layers: L.
-        hidden: size of a hidden state.
-        heads: query heads.
-        kv_heads: H.
-        size: D.
-        intermediate: size of the MLP.
-        vocabulary: token ids.
-        itemsize: bytes of a number.
         window: raw tokens of a window.
-        ratios: those that the model was trained with, its own first.
         cuts: how long texts are cut into parts, by ratio; None for one memory of any length.
-        head: tokens that every part begins with.
         reply: the longest reply to a request.
         on_cpu: whether memory counts where it is written to, as on a CPU, or where it is allocated.
         fused: whether attention holds no scores while reading.
         coded: whether projections are quantized, so that each is decoded when it is used.
     """
 
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    size: int
-    intermediate: int
-    vocabulary: int
-    itemsize: int
     window: int
-    ratios: tuple[int, ...]
     cuts: Mapping[int, Cut | None]
-    head: int = 0
     reply: int = 512
     on_cpu: bool = True
     fused: bool = True
@@ -86,35 +58,28 @@ class BeaconCosts:
 
     @property
     def entry(self) -> int:
-        """Of one slot, or of any other entry: keys and values of all layers, 2 L H D numbers."""
-        return 2 * self.layers * self.kv_heads * self.size * self.itemsize
+        """Of one slot, or of any other entry: 2 L H D numbers."""
+        shape = self.shape
+        return 2 * shape.layers * shape.kv_heads * shape.size * shape.itemsize
 
-    def cut(self, ratio: int) -> Cut | None:
-        """How a text is cut that is read at a ratio; as ``BeaconModel`` chooses it."""
+    def cut_at(self, ratio: int) -> Cut | None:
+        """As ``BeaconModel`` chooses it."""
         below = (each for each in self.cuts if each <= ratio)
         return self.cuts[max(below, default=min(self.cuts))]
 
-    def parts(self, tokens: int, ratio: int) -> int:
-        """Parts that so many tokens are read into."""
-        cut = self.cut(ratio)
-        return 1 if cut is None else cut.parts(max(1, tokens - self.head))
-
     def slots(self, tokens: int, ratio: int) -> int:
         """Slots of all parts."""
-        full, last = self._streams(tokens, ratio)
-        return full[0] * full[1].slots + last.slots
+        count, full, last = self._streams(tokens, ratio)
+        return count * full.slots + last.slots
 
     def memory(self, tokens: int, ratio: int) -> int:
-        """Of the memory, as ``BeaconMemory.nbytes`` says it: slots and the entries of unfinished windows."""
-        full, last = self._streams(tokens, ratio)
-        return self.entry * (full[0] * full[1].slots + last.slots + last.entries)
+        """Slots, and the entries of unfinished windows."""
+        return self.entry * (self.slots(tokens, ratio) + self._streams(tokens, ratio)[2].entries)
 
     def reading(self, tokens: int, ratio: int) -> int:
-        """The most that reading so many tokens holds beside the weights, the memory included."""
+        """Ids, and the most of what each part and each block of parts needs beside those that are done."""
         ids = ID_BYTES * tokens
-        if self.cut(ratio) is None:
-            return ids + self._one_stream(tokens, ratio)
-        (count, full), last = self._streams(tokens, ratio)
+        count, full, last = self._streams(tokens, ratio)
         part = self.entry * full.slots
         peaks = [self._one_stream(last.tokens, ratio) + count * part] if last.tokens else []
         if count > BLOCK_ROWS and count % BLOCK_ROWS:
@@ -127,15 +92,11 @@ class BeaconCosts:
         return ids + max(peaks)
 
     def appending(self, tokens: int, ratio: int, *, before: int) -> int:
-        """The most that reading ``tokens`` more behind a memory of ``before`` holds, that one included.
-
-        A memory that has no room left moves once to a larger room, and parts that are not a whole block yet
-        to a larger block, while whoever holds the old memory keeps them.
-        """
+        """Where one memory of any length has no room left, the old slots and a larger room, once."""
         if not before:
             return self.reading(tokens, ratio)
-        if self.cut(ratio) is not None:
-            (count, full), last = self._streams(before, ratio)
+        if self.cut_at(ratio) is not None:
+            count, full, last = self._streams(before, ratio)
             moved = count % BLOCK_ROWS * full.slots + last.slots + last.entries
             return self.reading(before + tokens, ratio) + self.entry * moved
         old = Stream(self.window, ratio, before)
@@ -145,12 +106,8 @@ class BeaconCosts:
         return ID_BYTES * tokens + held + self.entry * room + work
 
     def asking(self, tokens: int, ratio: int, *, questions: int) -> int:
-        """The most that asking holds beside the weights, the memory included, if replies are long.
-
-        Every question of every part has entries of its own for a request and a reply, and scores over the
-        slots; both are bounded by asking fewer at once.
-        """
-        (count, full), last = self._streams(tokens, ratio)
+        """The memory, and the most that one block of parts takes when it is asked."""
+        count, full, last = self._streams(tokens, ratio)
         rows_asked = max(1, min(ASKED_ROWS, ASKED_BYTES // (self.entry * (REQUEST + self.reply))))
         most = 0
         for rows, stream in ((min(count, BLOCK_ROWS), full), (1, last)):
@@ -161,18 +118,10 @@ class BeaconCosts:
 
     # The terms
 
-    def _streams(self, tokens: int, ratio: int) -> tuple[tuple[int, Stream], Stream]:
+    def _streams(self, tokens: int, ratio: int) -> tuple[int, Stream, Stream]:
         """How many parts are full and where each of them stands, and where the last one stands."""
-        cut = self.cut(ratio)
-        if cut is None:
-            return (0, Stream(self.window, ratio)), Stream(self.window, ratio, tokens)
-        text = max(0, tokens - self.head)
-        count = cut.parts(max(1, text)) - 1
-        last = text - count * cut.stride
-        full = Stream(self.window, ratio, self.head + cut.capacity)
-        if last == cut.capacity:
-            return (count + 1, full), Stream(self.window, ratio)
-        return (count, full), Stream(self.window, ratio, self.head + last if tokens else 0)
+        count, full, last = self.lengths(tokens, ratio)
+        return count, Stream(self.window, ratio, full), Stream(self.window, ratio, last)
 
     def _room(self, tokens: int, ratio: int) -> int:
         """Entries of the room that one stream is read into: its slots, and its longest window behind them."""
@@ -208,41 +157,43 @@ class BeaconCosts:
 
     def _window(self, rows: int, entries: int, seen: int) -> int:
         """What a layer needs for a window: of its MLP or its attention, whichever is more."""
-        number = rows * entries * self.itemsize
-        hidden, query, key = number * self.hidden, number * self.heads * self.size, number * self._keys
-        angles = 2 * entries * self.size * self.itemsize
+        shape = self.shape
+        number = rows * entries * shape.itemsize
+        hidden, query = number * shape.hidden, number * shape.heads * shape.size
+        key = number * shape.kv_heads * shape.size
+        angles = 2 * entries * shape.size * shape.itemsize
         visible = entries * entries
-        mlp = HIDDEN_MLP * hidden + 3 * number * self.intermediate
+        mlp = HIDDEN_MLP * hidden + 3 * number * shape.intermediate
         rotating = HIDDEN_ATTENTION * hidden + 4 * query + 2 * key
         queries = min(entries, QUERY_ROWS)
         mask = min(queries * seen, MASK_LIMIT)  # of booleans, and of numbers where the kernel wants them
         scores = 0 if self.fused else self._plain_scores(rows, mask, seen)
         attended = query * (entries // queries * queries) // entries
         attending = HIDDEN_ATTENTION * hidden + query + 2 * key
-        attending += max(mask * (1 + self.itemsize) + attended + scores, 2 * query)
-        decoded = self.intermediate * self.hidden * self.itemsize if self.coded else 0
+        attending += max(mask * (1 + shape.itemsize) + attended + scores, 2 * query)
+        decoded = shape.intermediate * shape.hidden * shape.itemsize if self.coded else 0
         return visible + angles + decoded + max(mlp, rotating, attending)
 
     def _plain_scores(self, rows: int, mask: int, seen: int) -> int:
         """Attention without a fused kernel: scores and their softmax in float32, keys and values by head."""
-        return rows * self.heads * (2 * 4 * mask + 2 * max(4, self.itemsize) * seen * self.size)
-
-    @property
-    def _keys(self) -> int:
-        return self.kv_heads * self.size
+        shape = self.shape
+        return rows * shape.heads * (2 * 4 * mask + 2 * max(4, shape.itemsize) * seen * shape.size)
 
     def _asked(self, rows: int, stream: Stream, ratio: int) -> int:
         """Own entries of so many rows that are asked at once, and what a layer needs for their requests."""
+        shape = self.shape
         request = REQUEST + -(-REQUEST // ratio)
         columns = 2 * REQUEST + self.reply
         written = request + self.reply + -(-self.reply // ratio)
         own = self.entry * rows * (columns if written <= columns else 3 * columns)
         # Scores of what is not slots: of the request among itself, then of each token with all before it.
-        query = rows * self.heads
+        query = rows * shape.heads
         asked = query * request * (stream.entries + request)
         scores = max(min(asked, SCORE_LIMIT), query * (stream.entries + written))
-        each = self.itemsize + 8  # in float32 from half precision, and their softmax
-        number = rows * request * self.itemsize
-        layer = number * (HIDDEN_MLP * self.hidden + max(3 * self.intermediate, 4 * self.heads * self.size))
-        logits = rows * self.vocabulary * (self.itemsize + 4)
+        each = shape.itemsize + 8  # in float32 from half precision, and their softmax
+        number = rows * request * shape.itemsize
+        layer = number * (
+            HIDDEN_MLP * shape.hidden + max(3 * shape.intermediate, 4 * shape.heads * shape.size)
+        )
+        logits = rows * shape.vocabulary * (shape.itemsize + 4)
         return own + max(scores * each + layer, logits)

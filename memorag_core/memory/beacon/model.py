@@ -35,7 +35,7 @@ from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.checkpoint_files import CONFIG, USAGE
 from memorag_core.memory.decoding import Generated, Replies
 from memorag_core.memory.device import DeviceMap
-from memorag_core.memory.footprint import Footprint
+from memorag_core.memory.footprint import Footprint, ModelShape
 from memorag_core.memory.local_model import LocalModel
 from memorag_core.memory.partitions import Cut
 from memorag_core.memory.requests import LONGEST_QUESTION
@@ -347,17 +347,8 @@ class BeaconModel(LocalModel[BeaconMemory]):
 
     def costs(self, *, on_cpu: bool, fused: bool = True, coded: bool = False) -> BeaconCosts:
         """What reading and asking cost; see ``BeaconCosts`` for the arguments."""
-        config = self.model.config
-        heads = int(config.num_attention_heads)
         return BeaconCosts(
-            layers=int(config.num_hidden_layers),
-            hidden=int(config.hidden_size),
-            heads=heads,
-            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-            size=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-            intermediate=int(config.intermediate_size),
-            vocabulary=int(config.vocab_size),
-            itemsize=self.model.dtype.itemsize,
+            shape=ModelShape.of(self.model.config, self.model.dtype),
             window=self.window,
             ratios=tuple(dict.fromkeys((self.ratio, *self.settings.ratios))),
             cuts=dict(self._cuts),

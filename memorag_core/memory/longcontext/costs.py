@@ -19,6 +19,7 @@ import torch
 
 from memorag_core.errors import UnsupportedModelError
 from memorag_core.memory.attention import SCORE_LIMIT
+from memorag_core.memory.footprint import ID_BYTES, REQUEST, Costs, ModelShape
 from memorag_core.memory.kv_cache import SPARE
 from memorag_core.memory.local_model import ASKED_BYTES, ASKED_ROWS
 from memorag_core.memory.longcontext.layout import LayerShape, Layout
@@ -27,160 +28,100 @@ from memorag_core.memory.longcontext.prefill import CHUNK
 from memorag_core.memory.partitions import Cut
 from memorag_core.memory.requests import LONGEST_REPLY
 
-REQUEST = 128
-"""Tokens of a request with its question, as planned: a question of two or three sentences."""
-
-ID_BYTES = 8 + 8 + 4
-"""Of a token id while reading: as it came, as it stands in its part, and as the memory keeps it."""
-
 HIDDEN_MLP, HIDDEN_ATTENTION, FOUND = 4, 3, 5
 """Hidden states that are alive in the MLP and in the attention of a layer, and, in attention, what was found
 among old and new tokens, in float32, while the two are merged."""
 
 
-@dataclass(frozen=True, slots=True)
-class LongContextCosts:
-    """What a long-context model costs, by number of tokens; all sizes in bytes.
-
-    Tokens are those of the stream, as ``LongContextMemory.tokens`` counts them, its opening included.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongContextCosts(Costs):
+    """What a long-context model costs.
 
     Attributes:
         layout: what the layers keep and see.
-        hidden: size of a hidden state.
-        heads: query heads.
-        intermediate: size of the MLP.
-        vocabulary: token ids.
-        itemsize: bytes of a number.
-        chunk: tokens that are run at once.
         cut: how long texts are cut into parts.
-        head: tokens that every part begins with.
+        chunk: tokens that are run at once.
         kernel: whether attention over all tokens holds no scores.
     """
 
     layout: Layout
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-    itemsize: int
     cut: Cut
-    head: int = 0
     chunk: int = CHUNK
     kernel: bool = True
 
     @classmethod
-    def of(
-        cls,
-        config: Any,
-        layout: Layout,
-        *,
-        dtype: torch.dtype,
-        cut: Cut,
-        head: int,
-        device: str,
-        chunk: int = CHUNK,
-    ) -> LongContextCosts:
-        """The costs of a model with such a config of transformers, whose layers keep and see ``layout``."""
-        hidden = int(config.hidden_size)
-        return cls(
-            layout=layout,
-            hidden=hidden,
-            heads=int(config.num_attention_heads),
-            intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
-            vocabulary=int(config.vocab_size),
-            itemsize=dtype.itemsize,
-            cut=cut,
-            head=head,
-            chunk=chunk,
-            kernel=_has_kernel(device, dtype),
-        )
-
-    @classmethod
     def of_config(cls, config: Any, *, dtype: torch.dtype, head: int, device: str) -> LongContextCosts:
-        """The costs of a model that is not loaded, by its config alone.
+        """The costs of a model that is not loaded, by its config of transformers alone.
 
         Raises:
             UnsupportedModelError: the config does not say what a memory needs.
         """
         try:
-            heads = int(config.num_attention_heads)
-            kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-            size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+            shape = ModelShape.of(config, dtype)
             shapes = {
-                layer: LayerShape(window, kv_heads, size, dtype)
+                layer: LayerShape(window, shape.kv_heads, shape.size, dtype)
                 for layer, window in enumerate(_windows(config))
             }
             positions = _positions(config)
-            whole = positions - min(RESERVED, positions // 4)
-            cut = Cut(whole - head, min(whole // 8, whole - head - 1))
-            return cls.of(config, Layout.of(shapes), dtype=dtype, cut=cut, head=head, device=device)
         except (AttributeError, TypeError) as error:
             raise UnsupportedModelError(
                 f"The config of a {getattr(config, 'model_type', None)!r} model lacks what a plan needs: "
                 f"{error}. Expected a decoder-only model with attention in every layer."
             ) from error
-
-    @property
-    def ratios(self) -> tuple[int, ...]:
-        """Every token is kept."""
-        return (1,)
-
-    @property
-    def longest_ratio(self) -> int:
-        """Every token is kept."""
-        return 1
+        whole = positions - min(RESERVED, positions // 4)
+        return cls(
+            shape=shape,
+            layout=Layout.of(shapes),
+            cut=Cut(whole - head, min(whole // 8, whole - head - 1)),
+            head=head,
+            kernel=has_kernel(device, dtype),
+        )
 
     @property
     def entry(self) -> int:
         """Of one token, in all layers."""
         return sum(group.token_bytes for group in self.layout.groups)
 
-    def parts(self, tokens: int, ratio: int) -> int:
-        """Parts that so many tokens are read into."""
-        return self.cut.parts(max(1, tokens - self.head))
+    def cut_at(self, ratio: int) -> Cut:
+        """The same at every ratio."""
+        return self.cut
 
     def slots(self, tokens: int, ratio: int) -> int:
         """Tokens that are kept, over all parts."""
-        count, full, last = self._lengths(tokens)
+        count, full, last = self.lengths(tokens, ratio)
         return count * full + last
 
     def memory(self, tokens: int, ratio: int) -> int:
-        """Of the memory, as ``LongContextMemory.nbytes`` says it."""
-        count, full, last = self._lengths(tokens)
+        """Of the tokens that are kept."""
+        count, full, last = self.lengths(tokens, ratio)
         return count * self.layout.nbytes(full) + self.layout.nbytes(last)
 
     def reading(self, tokens: int, ratio: int) -> int:
-        """The most that reading so many tokens holds beside the weights, the memory included."""
-        count, full, last = self._lengths(tokens)
+        """Ids, and the most of what each part and each block of parts needs beside those that are done."""
+        count, full, last = self.lengths(tokens, ratio)
         part = self.layout.nbytes(full)
         peaks = [self._read(1, last) + count * part] if last else []
         if count:
             together = max(1, min(count, self.chunk // full))
             block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // part))
-            if block == 1 or together >= count:  # read where they stay
-                peaks.append(self._read(together, full) + (count - together) * part)
-            else:
-                peaks.append(self._read(together, full) + (count - together) * part)
+            peaks.append(self._read(together, full) + (count - together) * part)
+            if block > 1 and together < count:  # else they are read where they stay
                 peaks.append(self._store(together, full) + count * part)
         return ID_BYTES * tokens + max(peaks)
 
     def appending(self, tokens: int, ratio: int, *, before: int) -> int:
-        """The most that reading ``tokens`` more behind a memory of ``before`` holds, that one included.
-
-        A last part that has no room left moves once to a larger room, and parts that are not a whole block
-        yet to a larger block, while whoever holds the old memory keeps them.
-        """
+        """Beside what reading takes, what moves to a larger room or block."""
         if not before:
             return self.reading(tokens, ratio)
-        count, full, last = self._lengths(before)
+        count, full, last = self.lengths(before, ratio)
         part = self.layout.nbytes(full)
         moved = count % max(1, min(BLOCK_ROWS, BLOCK_BYTES // part)) * part
         room = self.layout.nbytes(last + last // SPARE)
         return self.reading(before + tokens, ratio) + moved + room
 
     def asking(self, tokens: int, ratio: int, *, questions: int) -> int:
-        """The most that asking holds beside the weights, the memory included, if replies are long."""
-        count, full, last = self._lengths(tokens)
+        """The memory, and what a block of parts takes when it is asked."""
+        count, full, last = self.lengths(tokens, ratio)
         reply = max(LONGEST_REPLY.values())
         asked = max(1, min(ASKED_ROWS, ASKED_BYTES // (self.entry * (REQUEST + reply))))
         block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, self.layout.nbytes(full))))
@@ -188,22 +129,12 @@ class LongContextCosts:
         rows *= min(questions, max(1, asked // max(1, rows)))
         own = self.entry * rows * (REQUEST + reply)
         run = max(1, min(REQUEST, self.chunk // rows))
-        logits = rows * self.vocabulary * (self.itemsize + 4)
+        logits = rows * self.shape.vocabulary * (self.shape.itemsize + 4)
         layer = self._layer(rows, run, seen=max(full, last) + REQUEST + reply)
         dropping = 3 * own // 4  # rows that go on are copied when others have ended
         return self.memory(tokens, ratio) + own + max(layer, logits, dropping)
 
     # The terms
-
-    def _lengths(self, tokens: int) -> tuple[int, int, int]:
-        """How many parts are full, tokens of each of them, and tokens of the last one (0 if it is full)."""
-        text = max(0, tokens - self.head)
-        count = self.cut.parts(max(1, text)) - 1
-        last = text - count * self.cut.stride
-        full = self.head + self.cut.capacity
-        if last == self.cut.capacity:
-            return count + 1, full, 0
-        return count, full, min(tokens, self.head + last)
 
     def _store(self, rows: int, tokens: int) -> int:
         """Rooms of layers that see all, and the work stores of those with a window."""
@@ -226,16 +157,16 @@ class LongContextCosts:
 
         Where attention holds scores, they are of so many keys that are ``seen``; 0 where it holds none.
         """
-        number = rows * run
+        number, itemsize = rows * run, self.shape.itemsize
         shapes = [group.shape for group in self.layout.groups]
         size, keys = max(s.size for s in shapes), max(s.heads * s.size for s in shapes)
-        hidden, query = number * self.hidden * self.itemsize, number * self.heads * size
-        angles = 2 * run * size * self.itemsize
-        mlp = HIDDEN_MLP * hidden + 3 * number * self.intermediate * self.itemsize
-        attending = HIDDEN_ATTENTION * hidden + (2 * query + 2 * number * keys) * self.itemsize
+        hidden, query = number * self.shape.hidden * itemsize, number * self.shape.heads * size
+        angles = 2 * run * size * itemsize
+        mlp = HIDDEN_MLP * hidden + 3 * number * self.shape.intermediate * itemsize
+        attending = HIDDEN_ATTENTION * hidden + (2 * query + 2 * number * keys) * itemsize
         merging = FOUND * query * 4
         if seen:  # scores, and the copy of them that their log-sum-exp takes
-            scores = min(SCORE_LIMIT, number * self.heads * seen)
+            scores = min(SCORE_LIMIT, number * self.shape.heads * seen)
             merging = max(merging, 3 * query * 4 + 2 * 4 * scores)
         return angles + max(mlp, attending + merging)
 
@@ -260,7 +191,7 @@ def _positions(config: Any) -> int:
     return most
 
 
-def _has_kernel(device: str, dtype: torch.dtype) -> bool:
+def has_kernel(device: str, dtype: torch.dtype) -> bool:
     """Whether such a device has a kernel that gives the log-sum-exp; see ``attention``."""
     half = dtype in (torch.float16, torch.bfloat16)
     return device == "cpu" or (device == "cuda" and half)

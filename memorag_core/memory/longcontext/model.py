@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from memorag_core.errors import InputError
 from memorag_core.memory.decoding import Generated, Replies
-from memorag_core.memory.footprint import Footprint
+from memorag_core.memory.footprint import Footprint, ModelShape
 from memorag_core.memory.local_model import LocalModel
 from memorag_core.memory.longcontext.checkpoint import load_checkpoint
-from memorag_core.memory.longcontext.costs import LongContextCosts
+from memorag_core.memory.longcontext.costs import LongContextCosts, has_kernel
 from memorag_core.memory.longcontext.generate import generate
 from memorag_core.memory.longcontext.memory import Block, LongContextMemory
 from memorag_core.memory.longcontext.partitions import RESERVED, LongContextParts
@@ -197,14 +197,13 @@ class LongContextModel(LocalModel[LongContextMemory]):
     def costs(self) -> LongContextCosts:
         """What reading and asking cost."""
         head = len(self._opening)
-        return LongContextCosts.of(
-            self.model.config.get_text_config(decoder=True),
-            self._host.layout,
-            dtype=self.model.dtype,
+        return LongContextCosts(
+            shape=ModelShape.of(self.model.config.get_text_config(decoder=True), self.model.dtype),
+            layout=self._host.layout,
             cut=Cut(self.capacity - head, self.overlap),
             head=head,
-            device=self.model.device.type,
             chunk=self.chunk,
+            kernel=has_kernel(self.model.device.type, self.model.dtype),
         )
 
     # Behind the front

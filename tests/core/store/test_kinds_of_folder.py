@@ -16,8 +16,7 @@ from memorag_core.memory.beacon import BeaconSettings, save_checkpoint
 from memorag_core.memory.beacon.initialize import attach_fresh
 from memorag_core.memory.bundled import bundled_path
 from memorag_core.memory.gist.journal import Journal
-from memorag_core.store import Writer, compact, load_store, save_store
-from memorag_core.store.places import place_of
+from memorag_core.store import Writer, compact, load_store, place_of, save_store
 from memorag_evaluation.keeping import KeptEmbedder
 from memorag_evaluation.record import write_record
 from memorag_training.trainer import _save, _State

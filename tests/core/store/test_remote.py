@@ -130,7 +130,7 @@ def test_a_reader_that_has_an_old_manifest_finds_its_files(cache: Path) -> None:
     save_store(ADDRESS, grown(300), cache=cache)
     old = read_manifest(ADDRESS)
     save_store(ADDRESS, grown(900, seed=1), cache=cache)
-    from memorag_core.store.places import place_of
+    from memorag_core.store import place_of
     from memorag_core.store.reading import read_state
 
     assert same(read_state(place_of(ADDRESS, cache / "reader"), old, MODEL), grown(300))

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
 from memorag_core.memory.beacon import BeaconMemory, BeaconModel
-from memorag_core.memory.beacon.costs import REQUEST, BeaconCosts
+from memorag_core.memory.beacon.costs import BeaconCosts
 from memorag_core.memory.beacon.generate import generate
 from memorag_core.memory.beacon.partitions import BeaconParts
 from memorag_core.memory.beacon.prefill import empty_block, read
 from memorag_core.memory.beacon.schedule import Stream
 from memorag_core.memory.beacon.usage import Usage
 from memorag_core.memory.decoding import Replies
+from memorag_core.memory.footprint import REQUEST
 from memorag_core.memory.tokenizer import Tokens
 from memorag_core.prompts import PromptSet
 from tests.core.memory.beacon.conftest import (
