@@ -33,7 +33,7 @@ import numpy as np
 
 from memorag_core.protocols import FloatMatrix
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.vector_settings import VectorSettings
+from memorag_core.retrieval.nearest_neighbours import VectorSettings
 from memorag_evaluation.record import circumstances, table, write_record
 
 T = TypeVar("T")

@@ -22,9 +22,9 @@ from memorag_core.retrieval.external.fan_out import FanOut
 from memorag_core.retrieval.external.searchers import as_searcher
 from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.index_builder import IndexMaker
+from memorag_core.retrieval.nearest_neighbours import VectorSettings
 from memorag_core.retrieval.rerank import as_reranker, rerank
 from memorag_core.retrieval.tokenization import Tokenization
-from memorag_core.retrieval.vector_settings import VectorSettings
 
 __all__ = [
     "EntityFinder",

@@ -3,11 +3,11 @@
 In: vectors and the embedder that made them; then queries. Out: for each query the nearest chunks,
 best first, by ordinal. Does not know which encoder made the vectors, nor of clues, weights or fusion.
 
-An index is a value. One with other chunks shares what it can with the one before: the ``base`` with the
-structure that searches it stays, new vectors stand in a ``tail`` that is searched flat, and rows of the base
-that no chunk has any more are passed over. When tail or dead rows are more than their share of all, they are
-folded into a new base. FAISS can delete from lists but not from a graph, and changes an index in place: so
-both are done here, for all kinds alike.
+An index is a value. One with other chunks has a matrix of its own, but where a structure searches the vectors
+it keeps that of the index before: vectors of new chunks stand ``beside`` it and are compared one by one, rows
+of it that no chunk has any more are passed over. When either are more than their share, they are folded into
+a new structure. FAISS can delete from lists but not from a graph, and changes an index in place: so both are
+done here, for all kinds alike.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,14 @@ from memorag_core.protocols import Embedder, FloatMatrix
 from memorag_core.retrieval.encoders.encode import check_embedder, unit_rows
 from memorag_core.retrieval.nearest_neighbours import (
     REMEDY,
+    DenseBackend,
     Rows,
     Structure,
+    VectorSettings,
     fits,
     import_faiss,
     nearest_rows,
 )
-from memorag_core.retrieval.vector_settings import DENSE_BACKENDS, DenseBackend, VectorSettings
 
 Numbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
 """Whole numbers, one for each chunk."""
@@ -59,22 +60,27 @@ class DenseIndex:
     Attributes:
         embedder: Encodes questions.
         settings: How vectors are searched and kept.
+        backend: What searches the vectors, "faiss" or "numpy".
+        vectors: [N, E] float32, one unit row a chunk, read-only; ``from_vectors`` makes an index of them
+            again.
     """
 
     embedder: Embedder
     settings: VectorSettings
-    _with_faiss: bool
-    _base: FloatMatrix  # [B, E]
-    _structure: Structure | None  # over the base; None compares all of it
-    _tail: FloatMatrix  # [T, E]
-    _rows: Rows  # [N] of each chunk its row, the tail's behind the base's
-    _ordinals: Rows = field(init=False, repr=False)  # [B + T] of each row its chunk, -1 where none has it
+    backend: DenseBackend
+    vectors: FloatMatrix
+    _structure: Structure | None  # None compares all vectors
+    _places: Rows  # [S] of each row of the structure its chunk, -1 where none has it
+    _beside: Rows = field(init=False, repr=False)  # [T] the chunks that are in no row of the structure
+    _tail: FloatMatrix = field(init=False, repr=False)  # [T, E] their vectors
 
     def __post_init__(self) -> None:
-        ordinals = np.full(len(self._base) + len(self._tail), -1, dtype=np.int64)
-        ordinals[self._rows] = np.arange(len(self._rows))
-        object.__setattr__(self, "_ordinals", ordinals)
-        for array in (self._base, self._tail, self._rows, ordinals):
+        inside = np.zeros(self.size, dtype=bool)
+        inside[self._places[self._places >= 0]] = True
+        beside = np.flatnonzero(~inside) if self._structure is not None else np.arange(0)
+        object.__setattr__(self, "_beside", beside)
+        object.__setattr__(self, "_tail", self.vectors[beside])
+        for array in (self.vectors, self._places):
             array.setflags(write=False)
 
     @classmethod
@@ -109,44 +115,28 @@ class DenseIndex:
         cls, matrix: FloatMatrix, embedder: Embedder, backend: DenseBackend, settings: VectorSettings
     ) -> DenseIndex:
         """Of unit rows that nobody else writes to."""
-        with_faiss = uses_faiss(backend, settings)
         kind = settings.kind_for(len(matrix))
-        if not with_faiss and backend == "auto" and kind != "flat":
-            _hint()
-        structure = Structure.build(matrix, kind, settings) if with_faiss else None
-        rows = np.arange(len(matrix))
-        return cls(embedder, settings, with_faiss, matrix, structure, matrix[:0], rows)
+        if not uses_faiss(backend, settings):
+            if backend == "auto" and kind != "flat":
+                _hint()
+            return cls(embedder, settings, "numpy", matrix, None, np.arange(0))
+        structure = Structure.build(matrix, kind, settings)
+        places = np.arange(0 if structure is None else len(matrix))
+        return cls(embedder, settings, "faiss", matrix, structure, places)
 
     @property
     def size(self) -> int:
         """How many chunks it holds."""
-        return len(self._rows)
+        return len(self.vectors)
 
     @property
     def dimensions(self) -> int:
         """Numbers of a vector, E."""
-        return int(self._base.shape[1])
-
-    @property
-    def vectors(self) -> FloatMatrix:
-        """[N, E] float32, one unit row a chunk, read-only; ``from_vectors`` makes an index of them again.
-
-        Gathered at every call where chunks have changed since the base was made.
-        """
-        if not len(self._tail) and np.array_equal(self._rows, np.arange(len(self._base))):
-            return self._base
-        gathered = self._taken(self._rows)
-        gathered.setflags(write=False)
-        return gathered
-
-    @property
-    def backend(self) -> DenseBackend:
-        """What searches the vectors, "faiss" or "numpy"."""
-        return "faiss" if self._with_faiss else "numpy"
+        return int(self.vectors.shape[1])
 
     @property
     def kind(self) -> str:
-        """How the base is searched: "flat", "hnsw" or "ivf"."""
+        """How the vectors are searched: "flat", "hnsw" or "ivf"."""
         return "flat" if self._structure is None else self._structure.kind
 
     def changed(self, places: Numbers, added: FloatMatrix | None = None) -> DenseIndex:
@@ -164,7 +154,7 @@ class DenseIndex:
         Raises:
             InputError: No places, one that there is not, or vectors that do not fit.
         """
-        new = self._base[:0]
+        known = self.vectors
         if added is not None and len(added):
             new = unit_rows(added, len(added), "the added chunks")
             if new.shape[1] != self.dimensions:
@@ -172,60 +162,41 @@ class DenseIndex:
                     f"The added vectors have {new.shape[1]} numbers, but the index has {self.dimensions}: "
                     "make them with the index's embedder, or build anew."
                 )
-        wanted = _whole(places, self.size + len(new), "The places")
+            known = np.concatenate([known, new])
+        wanted = _whole(places, len(known), "The places")
         if not len(wanted):
             raise InputError("No chunks would be left; a dense index needs at least one. Drop the index.")
-        source = np.concatenate([self._rows, len(self._ordinals) + np.arange(len(new))])[wanted]
-        _, firsts = np.unique(source, return_index=True)
-        stays = np.zeros(len(source), dtype=bool)
-        stays[firsts] = True  # a row belongs to one chunk: what comes again is a row of its own
-        stays &= source < len(self._base)
-        rows = np.where(stays, source, -1)
-        rows[~stays] = len(self._base) + np.arange(len(rows) - np.count_nonzero(stays))
-        return replace(self, _tail=self._taken(source[~stays], new), _rows=rows)._folded()
-
-    def _taken(self, rows: Rows, new: FloatMatrix | None = None) -> FloatMatrix:
-        """A copy of the vectors of some rows; those of ``new`` count behind the tail's."""
-        taken = np.empty((len(rows), self.dimensions), dtype=np.float32)
-        start = 0
-        for block in (self._base, self._tail, self._base[:0] if new is None else new):
-            here = (rows >= start) & (rows < start + len(block))
-            taken[here] = block[rows[here] - start]
-            start += len(block)
-        return taken
-
-    def _folded(self) -> DenseIndex:
-        """Itself, or the same with nothing beside the base where that has become too much."""
-        dead = len(self._base) - (self.size - len(self._tail))
-        too_many_dead = dead > self.settings.dead_share * len(self._base)
-        if not too_many_dead and len(self._tail) <= self.settings.tail_share * self.size:
-            return self
+        vectors = known if np.array_equal(wanted, np.arange(len(known))) else known[wanted]
         old = self._structure
-        if (
-            old is not None
-            and old.grows
-            and old.kind == self.settings.kind_for(self.size)
-            and not too_many_dead
-            and not old.outgrown(self.size)
-        ):
-            base = np.concatenate([self._base, self._tail])  # so that every row keeps its number
-            return replace(self, _base=base, _structure=old.extended(self._tail), _tail=base[:0])
-        return self._of_units(self.vectors, self.embedder, self.backend, self.settings)
+        if old is None:
+            return self._of_units(vectors, self.embedder, self.backend, self.settings)
+        # A row belongs to one chunk: what comes again stands beside the structure.
+        first = np.full(len(known), -1)
+        first[wanted[::-1]] = np.arange(len(wanted))[::-1]
+        rows = np.where(self._places >= 0, first[self._places], -1)
+        index = DenseIndex(self.embedder, self.settings, self.backend, vectors, old, rows)
+        too_many_dead = np.count_nonzero(rows < 0) > self.settings.dead_share * len(rows)
+        if not too_many_dead and len(index._beside) <= self.settings.tail_share * index.size:
+            return index
+        kind = self.settings.kind_for(index.size)
+        if too_many_dead or not old.grows or old.kind != kind or old.outgrown(index.size):
+            return self._of_units(vectors, self.embedder, self.backend, self.settings)
+        grown, rows = old.extended(index._tail), np.concatenate([rows, index._beside])
+        return DenseIndex(self.embedder, self.settings, self.backend, vectors, grown, rows)
 
     def pack(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """The index as (arrays by name, JSON-able header), for a store.
 
         ``vectors`` [N, E] float32, one unit row a chunk, is all that a flat index needs. With "hnsw" and
         "ivf" come ``structure`` [bytes] uint8, in FAISS's own format, which stays the same until a fold, and
-        ``places`` [B] int64, for each row in it its ordinal or -1. ``grows`` in the header says to the store
+        ``places`` [S] int64, for each row in it its ordinal or -1. ``grows`` in the header says to the store
         that the vectors grow at their end.
         """
-        vectors = self.vectors
-        arrays: dict[str, npt.NDArray[Any]] = {"vectors": vectors}
-        header: dict[str, Any] = {"grows": {"vectors": 0}, "vectors_sha256": _sha256_of(vectors)}
+        arrays: dict[str, npt.NDArray[Any]] = {"vectors": self.vectors}
+        header: dict[str, Any] = {"grows": {"vectors": 0}, "vectors_sha256": _sha256_of(self.vectors)}
         if self._structure is not None and self._structure.grows:
             arrays["structure"] = self._structure.to_bytes()
-            arrays["places"] = self._ordinals[: len(self._base)]
+            arrays["places"] = self._places
             header["structure"] = self._structure.header()
         return arrays, header
 
@@ -239,7 +210,7 @@ class DenseIndex:
         backend: DenseBackend = "auto",
         settings: VectorSettings = _DEFAULTS,
     ) -> DenseIndex:
-        """The inverse of ``pack``; vectors are shared, not copied, where nothing was deleted.
+        """The inverse of ``pack``; vectors are shared, not copied.
 
         A structure that the settings would have built otherwise is built anew from the vectors; so it is used
         only where ``settings.kind`` is its kind or "auto", and FAISS searches.
@@ -270,16 +241,7 @@ class DenseIndex:
             )
         structure = Structure.parse(arrays["structure"], about, settings)
         places = _stored_places(arrays["places"], structure, vectors)
-        held, living = len(places), places >= 0
-        rows = np.full(len(vectors), -1, dtype=np.int64)
-        rows[places[living]] = np.flatnonzero(living)
-        beside = np.flatnonzero(rows < 0)
-        rows[beside] = held + np.arange(len(beside))
-        base = vectors[:held]
-        if not np.array_equal(places, np.arange(held)):
-            base = np.zeros((held, vectors.shape[1]), dtype=np.float32)  # dead rows are never looked at
-            base[living] = vectors[places[living]]
-        return cls(embedder, settings, with_faiss, base, structure, vectors[beside], rows)
+        return cls(embedder, settings, "faiss", vectors, structure, places)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Find the nearest chunks for many queries at once; a query given twice is encoded once.
@@ -325,44 +287,50 @@ class DenseIndex:
         pending = np.arange(len(queries))
         depth, effort = max(2 * k, _SHALLOWEST), 1
         while len(pending):
-            asked = queries[pending]
-            from_base = None  # the rows of about the nearest in the base, dead ones too; -1 for none
-            if self._structure is not None and depth < len(self._base):
-                from_base = self._structure.nearest_rows(asked, depth, effort)
-            if from_base is None:
-                from_base = nearest_rows(self._base, asked, depth, with_faiss=self._with_faiss)
-            from_tail = nearest_rows(self._tail, asked, depth, with_faiss=self._with_faiss)
             unsure: list[int] = []
-            for number, base, tail in zip(pending, from_base, from_tail, strict=True):
-                ranking, sure = self._ranked(queries[number], base, tail + len(self._base), k)
-                rankings[number] = ranking
+            for number, parts in zip(
+                pending.tolist(), self._candidates(queries[pending], depth, effort), strict=True
+            ):
+                rankings[number], sure = self._ranked(queries[number], parts, k)
                 if not sure:
-                    unsure.append(int(number))
+                    unsure.append(number)
             pending = np.array(unsure, dtype=np.int64)
             depth, effort = 4 * depth, 4 * effort
         return rankings
 
+    def _candidates(self, queries: FloatMatrix, depth: int, effort: int) -> list[list[tuple[Rows, bool]]]:
+        """For each query parts of the chunks: about the nearest of it, and whether these are all of it."""
+        with_faiss = self.backend == "faiss"
+        found = None  # rows of the structure, dead ones too; -1 for none
+        if self._structure is not None and depth < self._structure.size:
+            found = self._structure.nearest_rows(queries, depth, effort)
+        if found is None:
+            every = nearest_rows(self.vectors, queries, depth, with_faiss=with_faiss)
+            return [[(ordinals, depth >= self.size)] for ordinals in every]
+        inside = np.where(found >= 0, self._places[found], -1)
+        tail = self._beside[nearest_rows(self._tail, queries, depth, with_faiss=with_faiss)]
+        whole = depth >= len(self._beside)
+        return [
+            [(ordinals[ordinals >= 0], False), (others, whole)]
+            for ordinals, others in zip(inside, tail, strict=True)
+        ]
+
     def _ranked(
-        self, query: FloatMatrix, base: Rows, tail: Rows, k: int
+        self, query: FloatMatrix, parts: Sequence[tuple[Rows, bool]], k: int
     ) -> tuple[list[tuple[int, float]], bool]:
-        """The best k of some rows, and whether rows that were not looked at can stand among them."""
-        living = base[(base >= 0) & (self._ordinals[base] >= 0)]
-        rows = np.concatenate([living, tail])
-        ordinals = self._ordinals[rows]
-        cosines = self._cosines(query, rows)
+        """The best k of some chunks, and whether others, not looked at, can be none of them."""
+        scored = [(ordinals, self._cosines(query, ordinals), whole) for ordinals, whole in parts]
+        ordinals = np.concatenate([some for some, _, _ in scored])
+        cosines = np.concatenate([some for _, some, _ in scored])
         order = np.lexsort((ordinals, -cosines))[:k]
         ranking = [(int(ordinals[place]), float(cosines[place])) for place in order]
         # What was not looked at is no nearer than the least near of what was.
-        edge = -np.inf
-        if len(base) < len(self._base):
-            edge = cosines[: len(living)].min(initial=np.inf) if len(living) else np.inf
-        if len(tail) < len(self._tail):
-            edge = max(edge, cosines[len(living) :].min())
-        return ranking, edge == -np.inf or (len(ranking) == k and ranking[-1][1] - edge > _ROUNDING)
+        edges = [float(some.min(initial=np.inf)) for _, some, whole in scored if not whole]
+        return ranking, not edges or (len(ranking) == k and ranking[-1][1] - max(edges) > _ROUNDING)
 
-    def _cosines(self, query: FloatMatrix, rows: Rows) -> npt.NDArray[np.float64]:
+    def _cosines(self, query: FloatMatrix, ordinals: Rows) -> npt.NDArray[np.float64]:
         """Summed row by row in float64: equal vectors get equal scores, alone or in a batch."""
-        products = self._taken(rows).astype(np.float64) * query.astype(np.float64)  # [depth, E]
+        products = self.vectors[ordinals].astype(np.float64) * query.astype(np.float64)  # [depth, E]
         cosines: npt.NDArray[np.float64] = np.clip(products.sum(axis=1), -1.0, 1.0)
         return cosines
 
@@ -374,7 +342,7 @@ def uses_faiss(backend: DenseBackend, settings: VectorSettings) -> bool:
         InputError: An unknown backend, or a kind that it does not have.
         MissingExtraError: FAISS is wanted and not installed.
     """
-    if backend not in DENSE_BACKENDS:
+    if backend not in get_args(DenseBackend):
         raise InputError(f"The dense backend is {backend!r}; the backends are 'auto', 'faiss' and 'numpy'.")
     approximate = settings.kind in ("hnsw", "ivf")
     if backend == "numpy":

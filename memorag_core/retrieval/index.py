@@ -24,11 +24,11 @@ from memorag_core.retrieval.filtering import Places, renumbered, search_selected
 from memorag_core.retrieval.fusion import RankedList
 from memorag_core.retrieval.graph import EntityGraph
 from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
+from memorag_core.retrieval.nearest_neighbours import DenseBackend, VectorSettings
 from memorag_core.retrieval.queries import plans_of
 from memorag_core.retrieval.ranking import choose, search_depth
 from memorag_core.retrieval.support import lexical_support
 from memorag_core.retrieval.tokenization import Tokenization
-from memorag_core.retrieval.vector_settings import DenseBackend, VectorSettings
 from memorag_core.settings import RetrievalSettings
 from memorag_core.types import Chunk, Clue, Evidence
 

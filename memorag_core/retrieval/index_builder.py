@@ -23,8 +23,8 @@ from memorag_core.retrieval.entities import EntityFinder, find_entities
 from memorag_core.retrieval.graph import EntityGraph
 from memorag_core.retrieval.index import EvidenceIndex
 from memorag_core.retrieval.learned_sparse import LearnedSparseIndex
+from memorag_core.retrieval.nearest_neighbours import VectorSettings
 from memorag_core.retrieval.tokenization import Tokenization, lexical_tokens
-from memorag_core.retrieval.vector_settings import VectorSettings
 from memorag_core.types import Chunk
 
 Kept: TypeAlias = tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, Any]]

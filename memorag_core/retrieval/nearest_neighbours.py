@@ -1,7 +1,7 @@
 """Near vectors: every vector compared, or an approximate structure of FAISS over unit vectors.
 
-In: unit vectors [N, E] float32, then queries [Q, E]. Out: for each query the rows of about the nearest. Knows
-no chunks, no ordinals, no texts; what it finds is scored by whoever asks.
+In: settings, unit vectors [N, E] float32, then queries [Q, E]. Out: for each query the rows of about the
+nearest. Knows no chunks, no ordinals, no texts; what it finds is scored by whoever asks.
 """
 
 from __future__ import annotations
@@ -9,19 +9,108 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from dataclasses import dataclass, replace
+from math import isqrt
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from memorag_core.errors import MissingExtraError, StoreError
+from memorag_core.errors import InputError, MissingExtraError, StoreError
 from memorag_core.protocols import FloatMatrix
-from memorag_core.retrieval.vector_settings import VectorKind, VectorSettings, on_gpu
+from memorag_core.settings import check_whole
 from memorag_core.system.locking import Lock
 from memorag_core.system.logs import quiet
 
 quiet("faiss.loader")
+
+VectorKind: TypeAlias = Literal["flat", "hnsw", "ivf"]
+"""Every vector compared; a graph of near vectors; or lists of vectors around centroids."""
+
+_KINDS: tuple[VectorKind, ...] = get_args(VectorKind)
+
+DenseBackend: TypeAlias = Literal["auto", "faiss", "numpy"]
+"""What searches the vectors; "auto" is FAISS where it is installed, and NumPy, always flat, where not."""
+
+_TRAINED_LEAST = 39
+"""Vectors that FAISS wants for every centroid."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSettings:
+    """How the vectors of a dense index are searched and kept.
+
+    The defaults were measured with ``benchmarks/vectors.py``, on clustered vectors of 384 numbers.
+
+    Attributes:
+        kind: "flat" compares every vector and is exact. "ivf" (lists around centroids) and "hnsw" (a graph;
+            Malkov and Yashunin, 2016) look at some of them, in a copy at 8 bits a number, and what they find
+            is scored again with the vectors themselves. "auto" is flat below ``ivf_from`` vectors and "ivf"
+            from there on: HNSW takes several times as long to build for the same recall.
+        ivf_from: Vectors from which on "auto" takes "ivf". 200,000, where a question and nine clues take
+            0.1 s flat on two busy cores and 8 ms by lists, which take 20 s to build; below, being exact costs
+            less than asking for one clue.
+        lists: Lists of "ivf"; None for 4 x the square root of the vectors, though no more than have 39
+            vectors each, which FAISS asks for.
+        probes: Lists that a query looks into. 32, which finds 99 % of the ten nearest of a million.
+        links: Links of a vector in the graph of "hnsw". 32; with 16, no breadth of search finds as much.
+        build_breadth: Candidates for links while the graph is built (efConstruction). 80: 40 builds in four
+            fifths of the time, and the recall it loses is not to be had by searching more broadly.
+        search_breadth: Candidates that a query holds in the graph (efSearch). 256, which finds 96 % of the
+            ten nearest of a million.
+        tail_share: New vectors are searched flat, behind the structure, until they are more than this share
+            of all; then they are added to a copy of it. 0.02: at a million, 3 ms a query.
+        dead_share: Vectors that were deleted stay in the structure, unseen, until they are more than this
+            share of it; then it is built anew from what is left. 0.2, which has a query look 1.25 times as
+            deep.
+        seed: Of the vectors that centroids are trained on, and of the training.
+        gpu: Whether to search on a GPU where FAISS has one and searches this kind there ("flat", "ivf").
+
+    Raises:
+        InputError: An unknown kind, a number below 1, a share that is not from 0 to 1, a negative seed.
+    """
+
+    kind: Literal["auto"] | VectorKind = "auto"
+    ivf_from: int = 200_000
+    lists: int | None = None
+    probes: int = 32
+    links: int = 32
+    build_breadth: int = 80
+    search_breadth: int = 256
+    tail_share: float = 0.02
+    dead_share: float = 0.2
+    seed: int = 0
+    gpu: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", *_KINDS):
+            raise InputError(
+                f"VectorSettings.kind is {self.kind!r}; expected 'auto' or one of {', '.join(_KINDS)}."
+            )
+        for name in ("ivf_from", "lists", "probes", "links", "build_breadth", "search_breadth", "seed"):
+            number = getattr(self, name)
+            least = {"seed": 0, "links": 2}.get(name, 1)
+            if name == "lists" and number is None:
+                continue
+            remedy = "Leave it out for the default."
+            check_whole(f"VectorSettings.{name}", number, least=least, remedy=remedy)
+        for name in ("tail_share", "dead_share"):
+            share = getattr(self, name)
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise InputError(
+                    f"VectorSettings.{name} is {share!r}; expected a share from 0 (fold at once) to 1."
+                )
+
+    def kind_for(self, count: int) -> VectorKind:
+        """The kind that so many vectors are searched by, where FAISS is installed."""
+        if self.kind != "auto":
+            return self.kind
+        return "ivf" if count >= self.ivf_from else "flat"
+
+    def lists_for(self, count: int) -> int:
+        """The lists that so many vectors are put in."""
+        return max(1, min(self.lists or 4 * isqrt(count), count // _TRAINED_LEAST))
+
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 """Numbers of rows; -1 for none."""
@@ -47,11 +136,7 @@ _log = logging.getLogger(__name__)
 
 
 def import_faiss() -> Any:
-    """FAISS.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """FAISS, or the ``MissingExtraError`` that says how to install it."""
     try:
         import faiss
     except ImportError as error:
@@ -105,16 +190,15 @@ class Structure:
     def build(cls, matrix: FloatMatrix, kind: VectorKind, settings: VectorSettings) -> Structure | None:
         """Index unit vectors [N, E]; None where all are to be compared on the CPU."""
         faiss = import_faiss()
-        if kind == "flat":
-            if not on_gpu(kind, settings, faiss.get_num_gpus()):
-                return None
+        if kind != "flat":
+            index = (_lists if kind == "ivf" else _graph)(matrix, settings)
+        elif on_gpu(kind, settings, faiss.get_num_gpus()):
             index = faiss.IndexFlatIP(matrix.shape[1])
-            index.add(matrix)
-            placed = _placed(cls(kind, len(matrix), len(matrix), settings, index))
-            return None if placed._gpu is None else placed
-        index = (_lists if kind == "ivf" else _graph)(matrix, settings)
+        else:
+            return None
         _add(index, kind, matrix)
-        return _placed(cls(kind, len(matrix), len(matrix), settings, index))
+        placed = _placed(cls(kind, len(matrix), len(matrix), settings, index))
+        return None if kind == "flat" and placed._gpu is None else placed
 
     @classmethod
     def parse(
@@ -189,7 +273,7 @@ class Structure:
         index = import_faiss().clone_index(self._index)
         _add(index, self.kind, matrix)
         size = self.size + len(matrix)
-        return _placed(Structure(self.kind, size, self.trained, self._settings, index))
+        return _placed(replace(self, size=size, _index=index, _gpu=None, _lock=None))
 
     def header(self) -> dict[str, Any]:
         """What a store has to know beside the bytes, as JSON-able values."""
@@ -285,5 +369,9 @@ def _placed(structure: Structure) -> Structure:
         _log.warning("FAISS could not put %d vectors on the GPU: %s", structure.size, error)
         return structure
     kept = None if structure.kind == "flat" else structure._index
-    size, trained, settings = structure.size, structure.trained, structure._settings
-    return Structure(structure.kind, size, trained, settings, kept, copy, Lock())
+    return replace(structure, _index=kept, _gpu=copy, _lock=Lock())
+
+
+def on_gpu(kind: VectorKind, settings: VectorSettings, gpus: int) -> bool:
+    """Whether vectors are searched on one of so many GPUs; FAISS has no graphs there."""
+    return settings.gpu and gpus > 0 and kind != "hnsw"

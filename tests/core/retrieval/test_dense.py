@@ -12,7 +12,7 @@ from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.protocols import Embedder
 from memorag_core.retrieval import EvidenceIndex
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.vector_settings import DenseBackend
+from memorag_core.retrieval.nearest_neighbours import DenseBackend
 from tests.core.retrieval.conftest import FixedVectors, HashedWords, chunks_of, corpora, dense_of, sentences
 
 BACKENDS: tuple[DenseBackend, ...] = ("faiss", "numpy")

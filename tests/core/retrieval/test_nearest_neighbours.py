@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from memorag_core.errors import StoreError
 from memorag_core.retrieval import nearest_neighbours as neighbours
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.vector_settings import VectorSettings
+from memorag_core.retrieval.nearest_neighbours import VectorSettings
 from tests.core.retrieval.clustered import Numbered, clustered, exact, numbers, with_added, without
 
 faiss = pytest.importorskip("faiss")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from memorag_core.errors import InputError, MissingExtraError
 from memorag_core.retrieval import dense
 from memorag_core.retrieval.dense import DenseIndex
-from memorag_core.retrieval.vector_settings import VectorSettings, on_gpu
+from memorag_core.retrieval.nearest_neighbours import VectorSettings, on_gpu
 from tests.core.retrieval.clustered import Numbered, clustered, with_added, without
 
 VECTORS = clustered(60)
