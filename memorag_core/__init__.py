@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memorag_core.clues.streaming import ClueStream
+    from memorag_core.clues.asker import ClueStream
     from memorag_core.conversation import Conversation, RecalledTurn, Turn
     from memorag_core.corpus import Change, DocumentRow, Reading
     from memorag_core.errors import (
@@ -181,7 +181,7 @@ __all__ = [
 _HOMES = {
     "generation.answer": ("answer_prompt", "number_passages"),
     "memory.beacon": ("BeaconModel",),
-    "clues.streaming": ("ClueStream",),
+    "clues.asker": ("ClueStream",),
     "generation.citations": (
         "CitationParser",
         "CitedText",

@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal, NoReturn, Self, SupportsIndex, Unpack
 
-from memorag_core.clues.asker import Asker
-from memorag_core.clues.streaming import ClueStream, Heard
+from memorag_core.clues.asker import Asker, ClueStream
+from memorag_core.clues.recall import Heard
 from memorag_core.corpus import Change, Corpus, DocumentRow, Gone, Order, Put, Reader, Reading
 from memorag_core.documents.language import detect_language
 from memorag_core.errors import InputError

@@ -18,8 +18,8 @@ from threading import Event
 from typing import Any, TypeAlias, cast
 
 from memorag_core.clues.asker import Asker
+from memorag_core.clues.recall import Heard, Stop
 from memorag_core.clues.request_batching import MOST
-from memorag_core.clues.streaming import Heard, Stop
 from memorag_core.corpus import Corpus
 from memorag_core.errors import InputError, NothingMemorizedError
 from memorag_core.memory.requests import check_question

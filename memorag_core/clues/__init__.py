@@ -3,7 +3,6 @@
 In: questions, a memory and its model. Out: clues. Knows nothing of retrieval.
 """
 
-from memorag_core.clues.parsing.clue_parser import parse_clues
-from memorag_core.clues.recall import clues_of, generate_clues, recall
+from memorag_core.clues.recall import clues_of, recall
 
-__all__ = ["clues_of", "generate_clues", "parse_clues", "recall"]
+__all__ = ["clues_of", "recall"]

@@ -14,13 +14,13 @@ whether nobody asks any more; being woken only saves time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock as WakeUp
-from typing import Protocol
+from typing import TypeAlias
 
-from memorag_core.clues.streaming import Heard, Stop
+from memorag_core.clues.recall import Heard, Stop
 from memorag_core.system.locking import LOOK, Lock, Running
 from memorag_core.types import Clue, Recall
 
@@ -31,14 +31,8 @@ _STOP_LOOK = 0.02
 """Seconds after which a call that waits looks whether it should stop."""
 
 
-class Pass(Protocol):
-    """Asks a memory."""
-
-    def __call__(
-        self, questions: Sequence[str], *, heard: Heard | None, stop: Stop | None
-    ) -> tuple[Recall, ...]:
-        """What came of each question, all different; ``heard`` and ``stop`` as for ``Listener``."""
-        ...
+Pass: TypeAlias = Callable[[Sequence[str], Heard | None, Stop | None], tuple[Recall, ...]]
+"""Asks a memory questions, all different; gets also whom to tell of clues, and what ends all replies."""
 
 
 def _asleep() -> WakeUp:
@@ -115,17 +109,21 @@ class Gathering:
             Exception: What the pass raised, for all that were asked together.
         """
         if self._leading.mine():  # a listener of this pass asks: the pass cannot wait for itself
-            return ask(questions, heard=heard, stop=stop)
+            return ask(questions, heard, stop)
         call = _Call(tuple(questions), kind, heard, stop, Running(sys._getframe()))
         self._waiting.append(call)
         try:
             self._see_through(call, ask)
         finally:
-            self._leave(call)
+            call.left = True
+            self._drop(call)
+            if (first := self._first()) is not None:
+                first.wake()
+            call.running.end()
         if call.error is not None:
             raise call.error
         if call.recalled is None:
-            return tuple(Recall(question) for question in call.questions)
+            return tuple(Recall(question) for question in questions)
         return call.recalled
 
     def _see_through(self, call: _Call, ask: Pass) -> None:
@@ -144,14 +142,6 @@ class Gathering:
             else:
                 was_free = free
                 call.sleep()
-
-    def _leave(self, call: _Call) -> None:
-        """Wait no longer, and wake who is first now."""
-        call.left = True
-        self._drop(call)
-        for first in self._waiting[:1]:
-            first.wake()
-        call.running.end()
 
     def _drop(self, call: _Call) -> None:
         with suppress(ValueError):  # it leads, or has left
@@ -178,11 +168,12 @@ class Gathering:
         return joined
 
     def _pass(self, calls: Sequence[_Call], ask: Pass) -> None:
-        heard = _heard_by(calls) if any(call.heard is not None for call in calls) else None
+        all_ = _All(calls)
+        heard = all_.hear if any(call.heard is not None for call in calls) else None
         watched = heard is not None or any(call.stop is not None for call in calls)
         questions = list(dict.fromkeys(question for call in calls for question in call.questions))
         try:
-            recalled = ask(questions, heard=heard, stop=_AllGone(calls) if watched else None)
+            recalled = ask(questions, heard, all_ if watched else None)
         except Exception as error:
             for call in calls:
                 call.error = call.error or error
@@ -195,20 +186,17 @@ class Gathering:
 
 
 @dataclass(frozen=True, slots=True)
-class _AllGone:
-    """Is set once nobody waits for any of the calls."""
+class _All:
+    """The calls of a pass, who hear of its clues, and end it once nobody waits for any."""
 
     calls: Sequence[_Call]
 
     def is_set(self) -> bool:
         return all(call.gone for call in self.calls)
 
-
-def _heard_by(calls: Sequence[_Call]) -> Heard:
-    """Tells every call of the clues to its questions; one that raises hears no more."""
-
-    def heard(question: str, clue: Clue) -> None:
-        for call in calls:
+    def hear(self, question: str, clue: Clue) -> None:
+        """Tell those that asked the question; one that raises hears no more."""
+        for call in self.calls:
             if call.heard is not None and not call.gone and question in call.questions:
                 try:
                     call.heard(question, clue)
@@ -216,5 +204,3 @@ def _heard_by(calls: Sequence[_Call]) -> Heard:
                     raise  # of this thread, whoever's listener it met
                 except BaseException as error:
                     call.error = error
-
-    return heard

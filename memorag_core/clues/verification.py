@@ -7,7 +7,7 @@ model and no index. What a clue says is checked, never whether it answers the qu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf, isnan, log
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from memorag_core.documents.words import shown
 from memorag_core.errors import InputError
 from memorag_core.memory.grounding import Passages
 from memorag_core.settings import ClueSettings
-from memorag_core.types import Clue, ClueKind, DroppedClue, Place, Recall
+from memorag_core.types import Clue, ClueKind, DroppedClue, Recall
 
 Support: TypeAlias = Callable[[Sequence[str]], Sequence[float]]
 """For each text how much of what it says the corpus says, 0 to 1, such as ``EvidenceIndex.support``."""
@@ -70,24 +70,19 @@ def check_clues(
     Raises:
         InputError: ``support`` gave no share from 0 to 1 for every text.
     """
-    places = {
-        clue.text: passages.find(clue.text) or passages.find_alike(clue.text)
-        for one in recalled
-        for clue in one.clues
-        if clue.kind == "span" and clue.place is None
-    }
-    checked = [_placed(clue, places) for one in recalled for clue in one.clues]
-    texts = list(dict.fromkeys(_statement(clue) for clue in checked if clue.place is None))
+    placed = [_placed(clue, passages) for one in recalled for clue in one.clues]
+    texts = list(dict.fromkeys(_statement(clue) for clue in placed if clue.place is None))
     shares = dict(zip(texts, _shares(support, texts), strict=True))
-    found = iter(
-        clue if clue.place is not None else replace(clue, support=shares[_statement(clue)])
-        for clue in checked
+    checked = iter(
+        clue if clue.place is not None else replace(clue, support=shares[_statement(clue)]) for clue in placed
     )
-    return tuple(_sifted(one, [next(found) for _ in one.clues], settings) for one in recalled)
+    return tuple(_sifted(one, [next(checked) for _ in one.clues], settings) for one in recalled)
 
 
-def _placed(clue: Clue, places: Mapping[str, Place | None]) -> Clue:
-    place = clue.place or (places.get(clue.text) if clue.kind == "span" else None)
+def _placed(clue: Clue, passages: Passages) -> Clue:
+    place = clue.place
+    if place is None and clue.kind == "span":
+        place = passages.find(clue.text) or passages.find_alike(clue.text)
     return clue if place is None else replace(clue, place=place, support=1.0)
 
 
@@ -107,12 +102,16 @@ def _shares(support: Support, texts: Sequence[str]) -> Sequence[float]:
 
 
 def _sifted(recall: Recall, clues: Sequence[Clue], settings: ClueSettings) -> Recall:
-    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(clue.kind for clue in clues))}
+    kinds = list(dict.fromkeys(clue.kind for clue in clues))
     drafts = (clue for clue in clues if clue.kind == "answer")
     draft = max(drafts, key=lambda clue: (_belief(clue), _merit(clue)), default=None)
+
+    def order(clue: Clue) -> tuple[int, float]:
+        return kinds.index(clue.kind), 0.0 if clue.kind in _TOLD_IN_ORDER else -_merit(clue)
+
     kept: list[Clue] = []
     dropped = list(recall.dropped)
-    for clue in sorted(clues, key=lambda clue: (kinds[clue.kind], _place(clue))):
+    for clue in sorted(clues, key=order):
         share = _share(clue)
         if share < settings.least_support and clue is not draft:
             reason = f"the text holds {share:.0%} of what it says"
@@ -120,11 +119,6 @@ def _sifted(recall: Recall, clues: Sequence[Clue], settings: ClueSettings) -> Re
         else:
             kept.append(clue)
     return replace(recall, clues=tuple(kept), dropped=tuple(dropped))
-
-
-def _place(clue: Clue) -> float:
-    """By what clues of a kind are ordered, from the lowest; those of one value stay in their order."""
-    return 0.0 if clue.kind in _TOLD_IN_ORDER else -_merit(clue)
 
 
 def _merit(clue: Clue) -> float:

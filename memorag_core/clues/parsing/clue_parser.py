@@ -9,36 +9,47 @@ judged by the information it carries (``filters``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import regex
 
-from memorag_core.clues.parsing.filters import Asked, comparable, echoes_request, reason_to_drop
-from memorag_core.clues.parsing.lines import DROP_REASONS, ClueLines, Dropped, DropReason
-from memorag_core.clues.parsing.names import names
-from memorag_core.clues.parsing.phrases import ASKING
+from memorag_core.clues.parsing.filters import (
+    SIGN,
+    Asked,
+    DropReason,
+    comparable,
+    echoes_request,
+    reason_to_drop,
+)
+from memorag_core.clues.parsing.phrases import ASKING, compiled
 from memorag_core.clues.parsing.reply_parser import Line, unwrap
-from memorag_core.clues.parsing.strip_markup import bare, items, without_bullet, without_list_marks
-from memorag_core.documents.words import UNSPACED
+from memorag_core.clues.parsing.strip_markup import BULLET, NUMBER, bare, items, names, without_marks
 from memorag_core.types import ClueKind
 
-__all__ = [
-    "DROP_REASONS",
-    "ClueLines",
-    "DropReason",
-    "Dropped",
-    "comparable",
-    "judge_span",
-    "parse_clues",
-    "read_clues",
-]
+_ASKED_AGAIN = rf"[\s*#]*(?:(?:follow-up )?(?:{ASKING})|Q)[ \t]*(?:\d{{1,2}})?[ \t]*\**[:：]"
+_SENTENCE_END = regex.compile(r"[.!?…؟][\"'”’)\]]*(?=\s|$)|[。！？][」』”’）]*")
 
 
-def parse_clues(text: str, *, kind: ClueKind, question: str = "", finished: bool = True) -> tuple[str, ...]:
-    """The clues in what a model wrote: ``read_clues(...).kept``."""
-    return read_clues(text, kind=kind, question=question, finished=finished).kept
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A line of a reply that is no clue, as it was written but for the space around it."""
+
+    text: str
+    reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class ClueLines:
+    """A reply, read: the clues in the order written, and what was dropped in the order written.
+
+    In neither are blank lines, and what went from within a line that was kept: its number, a half word, what
+    is said about a name.
+    """
+
+    kept: tuple[str, ...]
+    dropped: tuple[Dropped, ...]
 
 
 def read_clues(
@@ -64,23 +75,13 @@ def read_clues(
         The clues in the order written, none of them contained in another, at most one for a draft answer;
         and the lines dropped.
     """
-    reply = unwrap(text, kind)
+    written, whole = unwrap(text, kind)
     asked = Asked.from_texts(question, request)
-    lines = _until_next_question(reply.lines, question, asked) if kind == "answer" else reply.lines
-    entries = [entry for line in lines for entry in _entries(line, kind, question, asked)]
-    if not (finished or reply.whole):
-        _cut_end(entries, kind, asked)
-    first = True
-    for entry in entries:
-        if entry.reason is None:
-            entry.reason = reason_to_drop(entry.text, entry.written, kind, asked, first=first)
-        first = first and entry.reason is not None
-    kept = _one_text(entries, question) if kind == "answer" else _distinct(entries)
-    dropped = [(entry, entry.reason) for entry in entries if entry.reason is not None]
-    return ClueLines(
-        kept,
-        tuple(Dropped(entry.written.strip(), reason) for entry, reason in dropped if entry.written.strip()),
-    )
+    lines = [found for line in written for found in _clue_lines(line, kind, question, asked)]
+    _judge(lines, kind, asked, finished=finished or whole)
+    kept = _one_text(lines) if kind == "answer" else _distinct(lines)
+    shown = ((line.written.strip(), line.reason) for line in lines)
+    return ClueLines(kept, tuple(Dropped(text, reason) for text, reason in shown if text and reason))
 
 
 def judge_span(text: str) -> DropReason | None:
@@ -88,95 +89,68 @@ def judge_span(text: str) -> DropReason | None:
 
     Whatever else it looks like, a chatter, a heading or the question, the corpus does say it.
     """
-    reason = reason_to_drop(text, text, "span", Asked.from_texts("", ""), first=True)
+    reason = reason_to_drop(text, text, "span", Asked.from_texts())
     return reason if reason in ("empty", "no information") else None
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A line on its way: as written, without what surrounds it, and why it goes."""
-
-    written: str
-    text: str
-    reason: DropReason | None = None
-
-
-def _entries(line: Line, kind: ClueKind, question: str, asked: Asked) -> Iterable[_Entry]:
-    if line.reason is not None:
-        yield _Entry(line.text, "", line.reason)
-    elif kind == "answer":
-        yield _Entry(line.text, bare(line.text, question, kind=kind))
-    elif kind == "entity":
-        for item in items(line.text, kind):
-            plain = bare(item, question, kind=kind)
-            listed = [plain] if echoes_request(plain, asked) else names(plain)
-            found = [bare(name, question, kind=kind) for name in listed]
-            yield from (_Entry(name if len(found) > 1 else item, name) for name in found or [""])
-    else:
-        yield from (_Entry(item, bare(item, question, kind=kind)) for item in items(line.text, kind))
-
-
-_ASKED_AGAIN = regex.compile(
-    rf"[\s*#]*(?:(?:follow-up )?(?:{ASKING})|Q)[ \t]*(?:\d{{1,2}})?[ \t]*\**[:：]", regex.I
-)
-
-
-def _until_next_question(lines: Sequence[Line], question: str, asked: Asked) -> Sequence[Line]:
-    """The lines of an answer; from the next question on, which a model without end asks itself, marked."""
-    answered = False
-    for place, line in enumerate(lines):
-        if line.reason is not None:
-            continue
-        if _ASKED_AGAIN.match(line.text):
-            if answered:
-                rest = [Line(one.text, one.reason or "after the end") for one in lines[place:]]
-                return [*lines[:place], *rest]
-        elif not answered:
-            text = bare(line.text, question, kind="answer")
-            answered = reason_to_drop(text, line.text, "answer", asked, first=True) in (None, "refusal")
-    return lines
-
-
-# --- the token limit ----------------------------------------------------------------------------------------
-
-_SENTENCE_END = regex.compile(r"[.!?…؟][\"'”’)\]]*(?=\s|$)|[。！？][」』”’）]*")
-_SIGN = regex.compile(rf"[{UNSPACED}]")
-
-
-def _cut_end(entries: list[_Entry], kind: ClueKind, asked: Asked) -> None:
-    """Take the half word, line or sentence from the last entry."""
-    if not entries or entries[-1].reason is not None:
+def _clue_lines(line: Line, kind: ClueKind, question: str, asked: Asked) -> Iterator[Line]:
+    """A line with its text, or the lines for the items that are written in it."""
+    if line.reason is not None or kind == "answer":
+        line.text = "" if line.reason else bare(line.written, question, kind=kind)
+        yield line
         return
-    last = entries[-1]
-    ends = [match.end() for match in _SENTENCE_END.finditer(last.text)]
-    if not last.text or (ends and ends[-1] == len(last.text)):
-        return
-    others = any(
-        entry.reason is None and reason_to_drop(entry.text, entry.written, kind, asked, first=True) is None
-        for entry in entries[:-1]
-    )
+    for item in items(line.written, kind):
+        plain = bare(item, question, kind=kind)
+        if kind == "entity" and not echoes_request(plain, asked):
+            found = [bare(name, question, kind=kind) for name in names(plain)] or [""]
+            yield from (Line(name if len(found) > 1 else item, text=name) for name in found)
+        else:
+            yield Line(item, text=plain)
+
+
+def _judge(lines: list[Line], kind: ClueKind, asked: Asked, *, finished: bool) -> None:
+    """Give the lines that are no clues their reasons, and take the half word or sentence from the last."""
+    first, answered, ended = True, False, False
+    for line in [*lines]:
+        if line.reason is None:
+            # A model without end asks itself a next question.
+            again = kind == "answer" and compiled(_ASKED_AGAIN).match(line.written) is not None
+            ended = ended or (again and answered)
+            if ended:
+                line.reason = "after the end"
+                continue
+            if line is lines[-1] and not finished:
+                lines += _cut(line, kind, others=not first)
+            line.reason = line.reason or reason_to_drop(line.text, line.written, kind, asked, first=first)
+            answered = answered or (not again and line.reason in (None, "refusal"))
+            first = first and line.reason is not None
+
+
+def _cut(line: Line, kind: ClueKind, *, others: bool) -> Iterable[Line]:
+    """Take what is half from the last line: its last word, or all of it; returns what is dropped apart."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(line.text)]
+    if not line.text or (ends and ends[-1] == len(line.text)):
+        return ()
     if kind == "answer" and ends:
-        rest = last.text[ends[-1] :]
-        last.text = last.text[: ends[-1]]
-        entries.append(_Entry(rest, "", "cut off"))
-    elif kind not in ("span", "answer") and others:
-        last.reason = "cut off"
-    elif not _SIGN.match(last.text[-1]):
-        last.text = regex.sub(r"\s+\S*$", "", last.text)
+        rest = Line(line.text[ends[-1] :], "cut off")
+        line.text = line.text[: ends[-1]]
+        return (rest,)
+    if kind not in ("span", "answer") and others:
+        line.reason = "cut off"
+    elif not SIGN.match(line.text[-1]):
+        line.text = regex.sub(r"\s+\S*$", "", line.text)
+    return ()
 
 
-# --- repetition ---------------------------------------------------------------------------------------------
-
-
-def _distinct(entries: Iterable[_Entry]) -> tuple[str, ...]:
+def _distinct(lines: Iterable[Line]) -> tuple[str, ...]:
     """The texts that no other contains, in order; the others are marked."""
-    kept: dict[str, _Entry] = {}
-    for entry in entries:
-        if entry.reason is None and kept.setdefault(comparable(entry.text), entry) is not entry:
-            entry.reason = "repeated"
+    kept: dict[str, Line] = {}
+    for line in lines:
+        if line.reason is None and kept.setdefault(comparable(line.text), line) is not line:
+            line.reason = "repeated"
     for key in _contained(list(kept)):
         kept.pop(key).reason = "repeated"
-    return tuple(entry.text for entry in kept.values())
+    return tuple(line.text for line in kept.values())
 
 
 def _contained(texts: Sequence[str]) -> list[str]:
@@ -202,22 +176,19 @@ def _contained(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def _one_text(entries: Iterable[_Entry], question: str) -> tuple[str, ...]:
+def _one_text(lines: Iterable[Line]) -> tuple[str, ...]:
     """The lines of a draft answer as one text, each once; a list keeps its marks unless it is one line."""
-    kept: dict[str, _Entry] = {}
-    for entry in entries:
-        if entry.reason is not None:
-            continue
-        key = comparable(without_list_marks(entry.text))
-        if key in kept:
-            entry.reason = "repeated"
-        else:
-            kept[key] = entry
+    kept: dict[str, Line] = {}
+    for line in lines:
+        if line.reason is None:
+            key = comparable(without_marks(line.text, BULLET, NUMBER))
+            if kept.setdefault(key, line) is not line:
+                line.reason = "repeated"
     if len(kept) > 1:
-        return ("\n".join(entry.text for entry in kept.values()),)
-    for entry in kept.values():
-        text = bare(without_bullet(entry.text), "", kind="answer")
-        entry.reason = reason_to_drop(text, text, "answer", Asked.from_texts("", ""), first=True)
-        if entry.reason is None:
+        return ("\n".join(line.text for line in kept.values()),)
+    for line in kept.values():
+        text = bare(without_marks(line.text, BULLET), "", kind="answer")
+        line.reason = reason_to_drop(text, text, "answer", Asked.from_texts())
+        if line.reason is None:
             return (text,)
     return ()

@@ -13,24 +13,24 @@ from dataclasses import dataclass
 import regex
 
 from memorag_core.clues.parsing import phrases
-from memorag_core.clues.parsing.lines import DropReason
+from memorag_core.clues.parsing.filters import DropReason
+from memorag_core.clues.parsing.phrases import compiled
 from memorag_core.types import ClueKind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
-    """A line of a reply; with a reason where its place in the reply alone tells that it is no clue."""
+    """A line of a reply, or one of the clues in it.
 
-    text: str
+    Attributes:
+        written: As the model wrote it.
+        reason: Why it is no clue; in a reply that was just taken apart, where its place alone tells.
+        text: Without what surrounds the clue, once that is known.
+    """
+
+    written: str
     reason: DropReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The lines of a reply, and whether its end is known to be whole whatever the token limit."""
-
-    lines: tuple[Line, ...]
-    whole: bool
+    text: str = ""
 
 
 _THINK = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
@@ -77,29 +77,28 @@ _FENCE = regex.compile(r"^[ \t>]*(?:```|~~~)[\w+-]*[ \t]*$", regex.M)
 _BOXED = regex.compile(r"\$*\\boxed\{(?:\\text\{)?([^{}\n]*)\}?\}\$*")
 
 
-def unwrap(text: str, kind: ClueKind) -> Reply:
-    """The lines of a reply, in order, blank ones included."""
-    thoughts: list[str] = []
+def unwrap(text: str, kind: ClueKind) -> tuple[list[Line], bool]:
+    """The lines of a reply, blank ones included, and whether its end is known to be whole."""
+    lines: list[Line] = []
 
-    def keep(found: regex.Match[str]) -> str:
-        thoughts.append(found[0])
+    def keep(thought: regex.Match[str]) -> str:
+        lines.append(Line(thought[0].strip(), "thinking"))
         return ""
 
     text = _THOUGHT.sub(keep, _THINKING.sub(keep, _WIDE_SPACE.sub(" ", _INVISIBLE.sub("", text))))
     text, rest = _first_turn(_ROLE.sub("", text))
     text = _BOXED.sub(r"\1", _SPECIAL_TOKEN.sub("", text))
     text = _TAG.sub("", _LINE_TAG.sub("\n", text)).strip(" \t")
-    lines = [Line(thought.strip(), "thinking") for thought in thoughts]
-    whole = text.endswith("\n") or bool(rest)
+    whole = False
     for part in _FENCE.split(text):
         block, closed = _block(part, kind)
-        lines.extend(block)
+        lines += block
         whole = closed if part.strip() else whole
     if kind == "answer":
-        lines = _final_answer(lines)
+        _mark_thoughts(lines)
     if rest.strip():
         lines.append(Line(rest.strip(), "after the end"))
-    return Reply(tuple(lines), whole or text.endswith("\n") or bool(rest))
+    return lines, whole or text.endswith("\n") or bool(rest)
 
 
 def _first_turn(text: str) -> tuple[str, str]:
@@ -112,13 +111,13 @@ def _first_turn(text: str) -> tuple[str, str]:
     return (before, rest) if rest.strip() else (before + "\n", "")
 
 
-def _final_answer(lines: Sequence[Line]) -> list[Line]:
-    """The lines with those before a "final answer" marked as thoughts."""
+def _mark_thoughts(lines: Sequence[Line]) -> None:
+    """Mark what stands before the last "final answer"."""
     for place in range(len(lines) - 1, 0, -1):
-        line = lines[place].text.lstrip(" *#")
-        if lines[place].reason is None and _FINAL.match(line):
-            return [Line(one.text, one.reason or "thinking") for one in lines[:place]] + list(lines[place:])
-    return list(lines)
+        if lines[place].reason is None and _FINAL.match(lines[place].written.lstrip(" *#")):
+            for thought in lines[:place]:
+                thought.reason = thought.reason or "thinking"
+            return
 
 
 def _block(text: str, kind: ClueKind) -> tuple[list[Line], bool]:
@@ -135,12 +134,11 @@ def _block(text: str, kind: ClueKind) -> tuple[list[Line], bool]:
         if kind != "answer" and line.lstrip().startswith("|") and line.count("|") > 1:
             rows.append(line)
             continue
-        lines.extend(_table(rows, kind))
+        lines += _table(rows, kind)
         rows = []
         strings = _json_lines(line, kind)
-        lines.extend([Line(line)] if strings is None else strings)
-    lines.extend(_table(rows, kind))
-    return lines, text.endswith("\n")
+        lines += [Line(line)] if strings is None else strings
+    return [*lines, *_table(rows, kind)], text.endswith("\n")
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
@@ -148,13 +146,12 @@ def _block(text: str, kind: ClueKind) -> tuple[list[Line], bool]:
 _KEY = r'"(?:[^"\\\n]|\\.){1,40}"\s*:'
 _JSON_CUT = regex.compile(rf'(?:\[\s*(?:"|\{{\s*{_KEY})|\{{\s*{_KEY})')
 _STRING = regex.compile(r'"((?:[^"\\]|\\.)*+)(?:"(\s*:)?|\Z)', regex.S)
-_SIDE_KEY = regex.compile(
+_SIDE_KEY = (
     rf"(?:{phrases.ASIDES}|page|chapter|location|type|category|confidence|score|id|index|number|language|role"
-    r"|position|line|description|类型|页码|章节|位置|类别|tipo|página|capítulo)",
-    regex.I,
+    r"|position|line|description|类型|页码|章节|位置|类别|tipo|página|capítulo)"
 )
-_QUESTION_KEY = regex.compile(rf"(?:{phrases.ASKING}|q)\d*", regex.I)
-_ANSWER_KEY = regex.compile(r"(?:answers?|a|response|respuesta|答案|回答|答え|답변|ответ)\d*", regex.I)
+_QUESTION_KEY = rf"(?:{phrases.ASKING}|q)\d*"
+_ANSWER_KEY = r"(?:answers?|a|response|respuesta|答案|回答|答え|답변|ответ)\d*"
 
 
 def _json_lines(text: str, kind: ClueKind) -> list[Line] | None:
@@ -166,7 +163,7 @@ def _json_lines(text: str, kind: ClueKind) -> list[Line] | None:
         found = json.loads(body)
     except (ValueError, RecursionError):
         if body[-1] not in "]}" and _JSON_CUT.match(body):
-            return [line for string in _cut_strings(body, kind) for line in string]
+            return list(_cut_strings(body, kind))
         quote = "'" if body[1:].lstrip()[:1] == "'" else '"'  # a list in Python's spelling
         pieces = regex.split(rf"(?<={quote}),\s*(?={quote})", body)
         return [Line(line) for piece in pieces for line in piece.splitlines()] if len(pieces) > 1 else None
@@ -185,11 +182,7 @@ def _json_inside(text: str, kind: ClueKind) -> list[Line] | None:
         except (ValueError, RecursionError):
             return None
         before, after = text[: start.start()], text[start.start() :].lstrip()[length:]
-        return [
-            *map(Line, before.splitlines()),
-            *_strings(found, kind),
-            *map(Line, after.splitlines()),
-        ]
+        return [*map(Line, before.splitlines()), *_strings(found, kind), *map(Line, after.splitlines())]
     return None
 
 
@@ -204,7 +197,7 @@ def _strings(value: object, kind: ClueKind, key: str = "") -> Iterator[Line]:
             yield from _strings(inner, kind, key)
 
 
-def _cut_strings(body: str, kind: ClueKind) -> Iterator[list[Line]]:
+def _cut_strings(body: str, kind: ClueKind) -> Iterator[Line]:
     key = ""
     for found in _STRING.finditer(body):
         try:
@@ -214,13 +207,13 @@ def _cut_strings(body: str, kind: ClueKind) -> Iterator[list[Line]]:
         if found[2]:
             key = string
         else:
-            yield list(_under_key(string, key, kind))
+            yield from _under_key(string, key, kind)
 
 
 def _under_key(string: str, key: str, kind: ClueKind) -> Iterator[Line]:
     """The lines of a string; no clue if its key says that it is about one, or is one of another kind."""
     other = {"query": _ANSWER_KEY, "answer": _QUESTION_KEY}.get(kind)
-    aside = _SIDE_KEY.fullmatch(key) or (other is not None and other.fullmatch(key))
+    aside = any(compiled(keys).fullmatch(key) for keys in (_SIDE_KEY, other) if keys is not None)
     for line in string.splitlines():
         yield Line(line, "chatter" if aside and line.strip() else None)
 
@@ -229,11 +222,11 @@ def _under_key(string: str, key: str, kind: ClueKind) -> Iterator[Line]:
 
 _RULE = regex.compile(r"[\s|:=+-]+")
 _HEADS = {
-    "entity": regex.compile(rf"(?:{phrases.NAME_TYPES})", regex.I),
-    "step": regex.compile(rf"(?:{phrases.STEPS}|{phrases.SAYING})", regex.I),
-    "query": regex.compile(rf".*(?:{phrases.ASKING})", regex.I),
+    "entity": rf"(?:{phrases.NAME_TYPES})",
+    "step": rf"(?:{phrases.STEPS}|{phrases.SAYING})",
+    "query": rf".*(?:{phrases.ASKING})",
 }
-_SAYING_HEAD = regex.compile(rf".*(?:{phrases.SAYING})", regex.I)
+_SAYING_HEAD = rf".*(?:{phrases.SAYING})"
 _TYPE_HEAD = regex.compile(r"(?:type|kind|category|类型|类别|tipo|種類)", regex.I)
 
 
@@ -250,25 +243,16 @@ def _table(rows: Sequence[str], kind: ClueKind) -> Iterator[Line]:
         elif headed and place == 0:
             yield Line(written, "announcement")
         else:
-            own = column if column is not None and column < len(row) else _first_worded(row)
+            worded = [number for number, cell in enumerate(row) if any(map(str.isalpha, cell))]
+            own = column if column is not None and column < len(row) else next(iter(worded), 0)
             yield Line(row[own])
-            others = [cell for other, cell in enumerate(row) if other != own and _worded(cell)]
-            if others:
+            if others := [row[number] for number in worded if number != own]:
                 yield Line(" | ".join(others), "chatter")
 
 
 def _clue_column(head: Iterable[str], kind: ClueKind) -> int | None:
-    wanted = _HEADS.get(kind, _SAYING_HEAD)
-    for place, cell in enumerate(head):
-        cell = cell.strip("* ")
-        if wanted.match(cell) and not _TYPE_HEAD.fullmatch(cell):
-            return place
-    return None
-
-
-def _worded(cell: str) -> bool:
-    return any(sign.isalpha() for sign in cell)
-
-
-def _first_worded(row: Sequence[str]) -> int:
-    return next((place for place, cell in enumerate(row) if _worded(cell)), 0)
+    wanted = compiled(_HEADS.get(kind, _SAYING_HEAD))
+    cells = (cell.strip("* ") for cell in head)
+    return next(
+        (n for n, cell in enumerate(cells) if wanted.match(cell) and not _TYPE_HEAD.fullmatch(cell)), None
+    )

@@ -1,6 +1,7 @@
 """A line without what surrounds the clue in it: numbers, bullets, labels, quotation marks, loops, citations.
 
-In: a line as a model wrote it. Out: the clue or clues in it. Judges nothing: that is for ``filters``.
+In: a line as a model wrote it. Out: the clue or clues in it; of a line of names, each name. Judges nothing:
+that is for ``filters``.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from collections.abc import Iterator
 import regex
 
 from memorag_core.clues.parsing import phrases
+from memorag_core.clues.parsing.phrases import compiled
 from memorag_core.types import ClueKind
 
 _BOLD = regex.compile(r"(?<!\w)\*\*(?=\S)([^*\n]+)(?<=\S)\*\*(?!\w)")
 _ITALIC = regex.compile(r"^(?|\*(?![\s*])([^*]+)(?<!\s)\*|(?:__?)(?![\s_])([^_]*\s[^_]*)(?<!\s)__?)$")
 
-_BULLET = regex.compile(
+BULLET = regex.compile(
     r"[•●○◦▪■□◆◇►▶‣※➤➢✓✔★·・→⇒➜➔🔹🔸👉✅][ \t]*|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|[–—][ \t]*(?!\d)|>[ \t]*"
     r"|\#{1,6}[ \t]+|-(?=[\p{Han}\p{Hiragana}\p{Katakana}\"“「¿«])"
 )
-_NUMBER = regex.compile(
+NUMBER = regex.compile(
     r"(?:"
     rf"[(（][ \t]*(?:\d{{1,2}}|[a-h]|[ivx]{{1,4}}|{phrases.HAN_NUMBER})[ \t]*[)）][ \t]*[.:：、]?"
     r"|[\[【][ \t]*\d{1,2}[ \t]*[\]】][ \t]*[.:：、]?"
@@ -37,17 +39,14 @@ _NUMBER_INSIDE = regex.compile(
 )
 _QUESTION_END = regex.compile(r"(?<=[?？؟][\"”」』]?)\s+(?=[\p{Lu}\p{Lo}¿\"“「])|(?<=？)(?=\p{Lo})")
 
-COUNT = rf"[ \t]*(?:\#?\d{{1,2}}|{phrases.HAN_NUMBER}|[①-⑳]|[(（]\d{{1,2}}[)）])?[ \t]*"
-_LABEL = regex.compile(
+_COUNT = rf"[ \t]*(?:\#?\d{{1,2}}|{phrases.HAN_NUMBER}|[①-⑳]|[(（]\d{{1,2}}[)）])?[ \t]*"
+_LABEL = (
     rf"(?:(?:{phrases.MANNER})[ -]?)*(?:{phrases.ASKING}|{phrases.SAYING}|Q|A)"
-    rf"(?: (?:final|finale|definitiva|corta|relevantes?|clave))?{COUNT}[:：]"
+    rf"(?: (?:final|finale|definitiva|corta|relevantes?|clave))?{_COUNT}[:：]"
     r"|Q[ \t]?\d{1,2}\.|(?:the )?answer(?: to the question)? is ?:|答案是[:：]"
-    rf"|[\[【](?:{phrases.MANNER})?(?:{phrases.ASKING}|{phrases.SAYING}){COUNT}[\]】][:：]?",
-    regex.I,
+    rf"|[\[【](?:{phrases.MANNER})?(?:{phrases.ASKING}|{phrases.SAYING}){_COUNT}[\]】][:：]?"
 )
-_STEP_LABEL = regex.compile(
-    rf"(?:第{phrases.HAN_NUMBER}步|(?:{phrases.STEPS}){COUNT})[:：.、，,-](?!\d)", regex.I
-)
+_STEP_LABEL = rf"(?:第{phrases.HAN_NUMBER}步|(?:{phrases.STEPS}){_COUNT})[:：.、，,-](?!\d)"
 _EAGER = regex.compile(
     r"(?:sure|certainly|of course|absolutely|好的|当然|もちろん(?:です)?|はい|¡?claro"
     r"|¡?por supuesto|конечно|물론입니다)"
@@ -118,16 +117,16 @@ def items(line: str, kind: ClueKind) -> Iterator[str]:
 
 def bare(line: str, question: str, *, kind: ClueKind) -> str:
     """A line without what surrounds the clue; a draft answer keeps bullets and numbers, it may be a list."""
-    marks: tuple[regex.Pattern[str], ...] = (_LABEL, _EAGER, _JSON_START)
+    marks = [compiled(_LABEL), _EAGER, _JSON_START]
     if kind != "answer":
-        marks = (_BULLET, _NUMBER, *marks)
+        marks = [BULLET, NUMBER, *marks]
     if kind == "step":
-        marks = (*marks, _STEP_LABEL)
+        marks.append(compiled(_STEP_LABEL))
     for _ in range(_DEEPEST):  # what surrounds a clue is itself surrounded
         before = line
         line = _ITALIC.sub(r"\1", _BOLD.sub(r"\1", line).strip())
         line = _without_json_end(line.strip().rstrip(",，、;；"))
-        line = _without_marks(line, *marks)
+        line = without_marks(line, *marks)
         line = _unquoted(line.removeprefix("...").removesuffix("...").strip("… \t"))
         line = _without_question(_without_source(line, kind), question)
         if line == before:
@@ -135,17 +134,8 @@ def bare(line: str, question: str, *, kind: ClueKind) -> str:
     return _without_loop(line)
 
 
-def without_list_marks(line: str) -> str:
-    """A line without the bullet and the number at its beginning."""
-    return _without_marks(line, _BULLET, _NUMBER)
-
-
-def without_bullet(line: str) -> str:
-    """A line without the bullet at its beginning."""
-    return _without_marks(line, _BULLET)
-
-
-def _without_marks(line: str, *marks: regex.Pattern[str]) -> str:
+def without_marks(line: str, *marks: regex.Pattern[str]) -> str:
+    """A line without marks at its beginning, such as ``BULLET`` and ``NUMBER``, in their order."""
     for mark in marks:
         if found := mark.match(line):
             line = line[found.end() :].lstrip()
@@ -226,3 +216,82 @@ def _without_loop(line: str) -> str:
             start -= 1
         return line[: start + period].strip(" \t,，、;；")
     return line
+
+
+# --- names --------------------------------------------------------------------------------------------------
+
+_TYPE_LABEL = (
+    rf"(?:\p{{L}}+ )?(?:{phrases.NAME_TYPES})(?: names?)?(?:\s*[/&、和与]\s*(?:{phrases.NAME_TYPES}))*"
+    rf"{_COUNT}[:：]\s*(?=\S)"
+)
+_BRACKET = regex.compile(r"\s*[(（\[][^()（）\[\]]*(?:[)）\]]|$)")
+_STRONG_COMMA = regex.compile(r"\s*[;；、，،|]\s*")
+_COMMA = regex.compile(r",\s+")
+_EXPLAINED = regex.compile(r"(?<=\S)(?:\s+[-–—]+\s+|\s*[–—]{2}\s*|\s*：\s*|:\s+)(?=\S)")
+# "March 3, 1865" and "Acme, Inc." are one name.
+_YEAR = regex.compile(r"\d{3,4}(?: (?:BCE?|AD|CE))?\.?")
+_DAY = regex.compile(r"\b\d{1,2}(?:st|nd|rd|th)?$")
+_SUFFIX = regex.compile(r"(?:Jr|Sr|Inc|Ltd|LLC|Co|Corp|Esq|PhD|M\.?D|I{2,3}|IV)\.?", regex.I)
+_ABBREVIATED = regex.compile(r"\b(?:\p{L}|Jr|Sr|Inc|Ltd|Co|Corp|Esq)\.$", regex.I)
+_AND = regex.compile(r"(?:and|or|y|e|et|und|и|و) (?=\S)", regex.I)
+_LIST_OF = 3  # "Paris, Texas" is one name, "Paris, Rome, Bonn" are three
+
+
+def names(line: str) -> Iterator[str]:
+    """The names in a line that is bare, without what is said about them.
+
+    Marks that stand in no name part names always: semicolons, and the commas of Chinese, Japanese and
+    Arabic. A comma parts names where a label stands before ("People: Ann, Bo") or where it makes three or
+    more; "Paris, Texas" is one name, and so are "March 3, 1865" and "Acme, Inc.". What follows a name after a
+    colon, a dash or in brackets speaks about it and goes.
+    """
+    labelled = compiled(_TYPE_LABEL).match(line)
+    line = line[labelled.end() :] if labelled else line
+    line = line if _ABBREVIATED.search(line) else line.rstrip(" .。")
+    explained = list(_EXPLAINED.finditer(line))
+    listed = bool(labelled)
+    if len(explained) == 1:
+        head, tail = line[: explained[0].start()], line[explained[0].end() :]
+        if _STRONG_COMMA.search(head) or _COMMA.search(head):
+            pass  # the explanation of one name in a list
+        elif _lists_names(tail) and ":" in explained[0][0].replace("：", ":"):
+            line, listed = tail, True  # "Her brothers: Ivo, Ada"
+        else:
+            line = head
+    for piece in _split(_STRONG_COMMA, line):
+        explanation = _EXPLAINED.search(piece)
+        piece = piece[: explanation.start()] if explanation else piece
+        parts = _joined(_split(_COMMA, piece))
+        yield from parts if listed or len(parts) >= _LIST_OF else (_BRACKET.sub("", piece).strip() or piece,)
+
+
+def _lists_names(text: str) -> bool:
+    if "、" in text:
+        return True
+    parts = _split(_COMMA, text)
+    return len(parts) > 1 and all(regex.match(r"(?:and |y )?[\p{Lu}\d]", part) for part in parts)
+
+
+def _split(mark: regex.Pattern[str], text: str) -> list[str]:
+    """The pieces of a text between marks that stand outside brackets."""
+    pieces, start, depth = [], 0, 0
+    openings = {found.start(): found.end() for found in mark.finditer(text)}
+    for place, sign in enumerate(text):
+        depth = max(0, depth + (sign in "(（[") - (sign in ")）]"))
+        if place in openings and not depth and place >= start:
+            pieces.append(text[start:place])
+            start = openings[place]
+    return [piece for piece in (*pieces, text[start:]) if piece.strip()]
+
+
+def _joined(parts: list[str]) -> list[str]:
+    """Parts with what belongs to the one before joined to it, without "and" and brackets."""
+    joined: list[str] = []
+    for part in parts:
+        part = _AND.sub("", part.strip(), count=1) if joined and _AND.match(part.strip()) else part.strip()
+        part = _BRACKET.sub("", part).strip() or part
+        if joined and (_SUFFIX.fullmatch(part) or (_YEAR.fullmatch(part) and _DAY.search(joined[-1]))):
+            joined[-1] = f"{joined[-1]}, {part}"
+        else:
+            joined.append(part)
+    return joined

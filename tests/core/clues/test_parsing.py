@@ -6,21 +6,23 @@ import json
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.clues.parsing.clue_parser import (
-    DROP_REASONS,
-    DropReason,
-    comparable,
-    parse_clues,
-    read_clues,
-)
+from memorag_core.clues.parsing.clue_parser import read_clues
+from memorag_core.clues.parsing.filters import DropReason, comparable
 from memorag_core.prompts import load_prompts
 from memorag_core.types import CLUE_KINDS, ClueKind
+
+DROP_REASONS = get_args(DropReason)
+
+
+def parse_clues(text: str, **how: Any) -> tuple[str, ...]:
+    return read_clues(text, **how).kept
+
 
 SPANS = {
     "a plain line": (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memorag_core.clues import generate_clues, recall
+from memorag_core.clues import recall
 from memorag_core.errors import InputError, MemoRAGError
 from memorag_core.protocols import ShowProgress
 from memorag_core.settings import ClueSettings
@@ -48,6 +48,10 @@ class Scripted:
 
     def unpack(self, tensors: Mapping[str, Any], header: Mapping[str, Any]) -> Any:
         return None
+
+
+def generate_clues(question: str, memory: Any, **how: Any) -> tuple[Clue, ...]:
+    return recall((question,), memory, **how)[0].clues
 
 
 PARTS: Mapping[ClueKind, Sequence[Recollection]] = {

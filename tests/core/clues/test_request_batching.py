@@ -28,7 +28,7 @@ class Asked:
         self.may_end = threading.Event()
         self.raises: BaseException | None = None
 
-    def __call__(self, questions: Sequence[str], *, heard: Any, stop: Any) -> tuple[Recall, ...]:
+    def __call__(self, questions: Sequence[str], heard: Any, stop: Any) -> tuple[Recall, ...]:
         self.passes.append(list(questions))
         self.begun.release()
         while not self.may_end.wait(0.005):
@@ -216,7 +216,7 @@ def test_any_number_of_threads_at_any_times_get_their_own_answers() -> None:
     passes: list[int] = []
     inside = threading.Semaphore(1)
 
-    def ask(questions: Sequence[str], *, heard: Any, stop: Any) -> tuple[Recall, ...]:
+    def ask(questions: Sequence[str], heard: Any, stop: Any) -> tuple[Recall, ...]:
         assert inside.acquire(blocking=False)  # one pass at a time
         time.sleep(0.001)
         passes.append(len(questions))
