@@ -37,7 +37,7 @@ from memorag_evaluation.record import circumstances, table, write_record
 DEEPEST = 10
 """How many turns are looked at."""
 
-WEIGHTLESS = RetrievalSettings(span_weight=0, query_weight=0, answer_weight=0)
+WEIGHTLESS = RetrievalSettings(clue_weights={"span": 0, "query": 0, "answer": 0})
 UNHEARD = ClueSettings(kinds=("answer",), max_new_tokens=1)
 """What is asked where clues have no weight: as little as can be."""
 

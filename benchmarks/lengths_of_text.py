@@ -107,7 +107,7 @@ def ways_to_ask(sentences: int) -> dict[str, Callable[[str], object]]:
     text = " ".join(sentence(draw) for _ in range(sentences))
     chunks = split_document(Document(text, id="corpus"), ChunkSettings(size=400))
     index = EvidenceIndex.build(chunks, entities=find_entities)
-    graph = RetrievalSettings(graph_weight=1.0)
+    graph = RetrievalSettings(retriever_weights={"graph": 1.0})
     return {
         "BM25": lambda asked: index.sparse.search([asked], 20),
         "support": lambda asked: index.support([asked]),

@@ -47,7 +47,7 @@ store = QdrantVectorStore.from_documents(
 # The memory reads the text; nothing is added to the store.
 rag = MemoRAG().memorize(guide)
 # Cosines say how far ahead the first is. Clues weigh as much as a question that shares no word with the text.
-how = {"fusion": "relative_score", "span_weight": 1.0, "query_weight": 1.0}
+how = {"fusion": "relative_score", "clue_weights": {"span": 1.0, "query": 1.0}}
 retriever = MemoRAGRetriever(memorag=rag, over=store, k=1, retrieval=how, annotate=True, timeout=5)
 
 for question in ("Whom should I ask about a leaking roof?", "Who keeps a tortoise?"):

@@ -67,7 +67,7 @@ def checked_retrieval(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise InputError(
             f"'retrieval' is a {type(value).__name__}; expected RetrievalSettings, or the fields that differ "
-            "from the settings of the MemoRAG: {'span_weight': 0.5}."
+            "from the settings of the MemoRAG: {'question_weight': 0.5}."
         )
     own = dict(value)
     changed(RetrievalSettings(), own)
@@ -88,14 +88,15 @@ def changed(
     """
     if isinstance(retrieval, RetrievalSettings):
         return retrieval
-    known = [field.name for field in fields(settings)]
-    unknown = [name for name in retrieval or {} if name not in known]
-    if unknown:
+    try:
+        return replace(settings, **(retrieval or {}))
+    except TypeError:  # a name that it does not know; old ones it knows
+        known = [field.name for field in fields(settings)]
+        unknown = [name for name in retrieval or {} if name not in known]
         raise InputError(
             f"'retrieval' has {', '.join(map(repr, unknown))}, which RetrievalSettings does not; expected "
             f"some of {', '.join(known)}."
-        )
-    return replace(settings, **(retrieval or {}))
+        ) from None
 
 
 def refuse(function: str, given: Mapping[str, Any], *, besides: type | None = None) -> None:

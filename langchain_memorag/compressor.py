@@ -97,4 +97,5 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
 
     def _settings(self) -> RetrievalSettings:
         own = changed(self.memorag.retrieval, self.retrieval)
-        return replace(own, budget=None, neighbours=0, order="rank", graph_weight=0, lexical_weight=0)
+        weights = {**own.retriever_weights, "graph": 0, "learned_sparse": 0}
+        return replace(own, budget=None, neighbours=0, order="rank", retriever_weights=weights)

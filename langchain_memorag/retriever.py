@@ -118,7 +118,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             are fewer.
         kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
         retrieval: How the rankings of question and clues are joined: settings in place of those of
-            ``memorag``, or only the fields that differ, ``{"span_weight": 0.5}``.
+            ``memorag``, or only the fields that differ, ``{"question_weight": 0.5}``.
         annotate: Whether the metadata of documents say how they were found; see above.
         filter: Find only some documents: a function from a document (a chunk as it would be found, not
             annotated) to whether it may be, or the metadata that it must have, ``{"year": 2026}``. ``k``

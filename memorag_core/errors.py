@@ -1,10 +1,12 @@
 """The errors of the project: each says what was found, what was expected, and the remedy.
 
-In: the facts of a failure. Out: exceptions. Knows nothing of any stage.
+In: the facts of a failure, or what was renamed. Out: exceptions, and the
+warning that an old name gives. Knows nothing of any stage.
 """
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 
 
@@ -76,3 +78,14 @@ def _is_absent(package: str, cause: ImportError) -> bool:
             except (ImportError, ValueError):  # what it is in is not there, or was taken out
                 return True
     return False
+
+
+def warn_renamed(old: str, new: str, *, frames: int = 2) -> None:
+    """Say that a name is old.
+
+    Args:
+        old: The name.
+        new: What to use instead.
+        frames: How far above this call the user's own line stands; 1 is the caller's.
+    """
+    warnings.warn(f"{old} is deprecated; use {new}.", DeprecationWarning, stacklevel=frames + 1)

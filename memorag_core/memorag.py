@@ -145,8 +145,8 @@ class MemoRAG:
         maker = IndexMaker(
             self.embedder,
             tokenization=tokenization or "grams",
-            learned_sparse=settings.lexical_weight > 0,
-            entities=entities or (find_entities if settings.graph_weight > 0 else None),
+            learned_sparse=settings.retriever_weights["learned_sparse"] > 0,
+            entities=entities or (find_entities if settings.retriever_weights["graph"] > 0 else None),
             vectors=vectors or VectorSettings(),
             progress=progress,
         )

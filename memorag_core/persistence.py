@@ -15,7 +15,7 @@ from memorag_core.errors import StoreError
 from memorag_core.memory.grounding import Passages
 from memorag_core.protocols import CountTokens, ShowProgress, Splitter
 from memorag_core.retrieval import EntityFinder, Tokenization, VectorSettings
-from memorag_core.settings import ChunkSettings, ClueSettings, RetrievalSettings
+from memorag_core.settings import ChunkSettings, ClueSettings, RetrievalSettings, with_grouped_weights
 from memorag_core.store import StoredCorpus, StoredIndex
 from memorag_core.types.packed import unpacking
 
@@ -150,7 +150,7 @@ def _saved_changes(saved: Mapping[str, Any]) -> dict[str, int]:
 
 def _saved_settings(kind: type[S], saved: Mapping[str, Any], name: str) -> S:
     try:
-        return kind(**saved[name])
+        return kind(**with_grouped_weights(saved[name]))  # stores of before have them one by one
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise StoreError(
             f"The saved settings for {name} are {saved.get(name)!r}, unknown to this release: {error} "

@@ -5,11 +5,13 @@ In: numbers and names. Out: frozen, hashable values that are checked as they are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import wraps
 from math import isfinite
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, get_args
 
-from memorag_core.errors import InputError
+from memorag_core.errors import InputError, warn_renamed
 from memorag_core.types import CLUE_KINDS, ClueKind
 
 Expansion: TypeAlias = Literal["separate", "append", "both"]
@@ -20,6 +22,79 @@ FusionMethod: TypeAlias = Literal["rrf", "relative_score"]
 
 EvidenceOrder: TypeAlias = Literal["rank", "document"]
 """How evidence stands in a result: the best first, or as it stands in the corpus."""
+
+RetrieverName: TypeAlias = Literal["bm25", "dense", "learned_sparse", "graph"]
+"""What ranks the chunks: BM25, vectors, an encoder's token weights (bge-m3's), the graph of chunks."""
+
+
+def _refuse_change(*_: object, **__: object) -> NoReturn:
+    raise TypeError(
+        "The weights of settings cannot be changed, for settings are shared. Make others: "
+        "dataclasses.replace(settings, clue_weights={**settings.clue_weights, 'span': 0.5})."
+    )
+
+
+class Weights(dict[str, float]):
+    """Weights by name, as a value: they cannot be changed, and can be hashed."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse_change
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none
+        return hash(frozenset(self.items()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Weights:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
+CLUE_WEIGHTS = Weights(span=0.1, query=0.1, answer=0.1, key_point=1.0, entity=0.1, step=0.1)
+"""Of the best clue of each kind. A tenth of the question's: enough to decide where the question finds little,
+which is what clues are for, and too little to overrule what it finds. For a large memory model, whose clues
+are better than those of the bundled one, 0.5 to 1 is worth trying. 1 for key points, for a summary has no
+question worth looking up."""
+
+RETRIEVER_WEIGHTS = Weights(bm25=1.0, dense=1.0, learned_sparse=0.0, graph=0.0)
+"""Of each retriever's lists. Token weights and the graph take time and room, so they are made only where they
+weigh more than 0. A ``graph`` of 1 hardly moves the first rank and finds more behind it (docs/retrieval.md),
+with "rrf": most of a walk stays where it began, so relative scores leave little to what it reaches."""
+
+_NONE_OF = {"bm25": "BM25", "dense": "vectors", "learned_sparse": "token weights", "graph": "graph"}
+
+_OLD_WEIGHTS: Mapping[str, tuple[str, str]] = {
+    **{f"{kind}_weight": ("clue_weights", kind) for kind in CLUE_KINDS},
+    **{f"{name}_weight": ("retriever_weights", name) for name in ("bm25", "dense", "graph")},
+    "lexical_weight": ("retriever_weights", "learned_sparse"),
+}
+"""A field that each weight had once -> the mapping that it is in now, and its name there."""
+
+S = TypeVar("S")
+
+
+def with_grouped_weights(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ``RetrievalSettings`` by their names today, such as those of a store written before."""
+    fields = {name: value for name, value in given.items() if name not in _OLD_WEIGHTS}
+    for old, (group, name) in _OLD_WEIGHTS.items():
+        if old in given:
+            fields[group] = {**fields.get(group, {}), name: given[old]}
+    return fields
+
+
+def _takes_old_weights(settings: type[S]) -> type[S]:
+    """Let settings be made with the old names of weights too, for one version."""
+    init = settings.__init__
+
+    @wraps(init)
+    def __init__(self: S, *args: Any, **kwargs: Any) -> None:
+        for old in kwargs.keys() & _OLD_WEIGHTS.keys():
+            group, name = _OLD_WEIGHTS[old]
+            warn_renamed(f"RetrievalSettings({old}=...)", f"{group}={{{name!r}: ...}}")
+        init(self, *args, **with_grouped_weights(kwargs))
+
+    settings.__init__ = __init__  # type: ignore[method-assign, assignment]
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +205,10 @@ class ClueSettings:
             )
 
 
+@_takes_old_weights
 @dataclass(frozen=True, slots=True)
 class RetrievalSettings:
     """How the rankings of the question and of the clues become one.
-
-    The weights are those of the ranked list of the best clue of its kind, before its belief is counted in.
 
     Attributes:
         k: Pieces of evidence. 4 chunks of the default size are about 800 tokens of prompt.
@@ -145,14 +219,8 @@ class RetrievalSettings:
             so more depth costs time and moves nothing. Never less than k is read.
         question_weight: Weight of the question's own lists: the highest, for the question is certain and a
             clue is a recollection.
-        span_weight: Weight of a recalled span. A tenth of the question's: enough to decide where the question
-            finds little, which is what clues are for, and too little to overrule what it finds. For a large
-            memory model, whose clues are better than those of the bundled one, 0.5 to 1 is worth trying.
-        query_weight: Weight of a surrogate question.
-        answer_weight: Weight of a draft answer.
-        key_point_weight: Weight of a key point. 1, for a summary has no question worth looking up.
-        entity_weight: Weight of a name.
-        step_weight: Weight of a finding on the way.
+        clue_weights: Weight of the best clue of each kind, before its belief is counted in; kinds that are
+            left out weigh what ``CLUE_WEIGHTS`` says.
         expansion: What a clue asks. Its weight is shared by its lists, so that "both" makes no clue louder.
         decay: What each further clue of a kind weighs, of the one before. A memory says first what it is
             surest of, and tends to go on when it has nothing more to say; 1 counts all alike.
@@ -167,15 +235,11 @@ class RetrievalSettings:
             each list. "relative_score" is ``weight * (score - lowest) / (highest - lowest)``, over the scores
             of the list; 1 for all where they are equal. Ranks, because BM25's scores and cosines are spread
             differently, and one far-off score would push all others of its list together.
-        bm25_weight: Weight of BM25's lists. 0 leaves them out, so that vectors search alone.
-        dense_weight: Weight of the lists of the vectors, where there is an embedder; 0 leaves them out.
-        lexical_weight: Weight of the lists of an embedder's own token weights (bge-m3's), in units of BM25's
-            and the vectors'. 0 leaves them out, and then they are not made.
-        graph_weight: Weight of what hangs together with the first chunks found, by the names and rare words
-            that it shares with them, in units of all the question's own lists together. 0, which builds no
-            graph, for that takes SciPy, time and room. 1 hardly moves the first rank and finds more behind
-            it (docs/retrieval.md), with "rrf": most of a walk stays where it began, so relative
-            scores leave little to what it reaches.
+        retriever_weights: Weight of each retriever's lists; those that are left out weigh what
+            ``RETRIEVER_WEIGHTS`` says, and 0 leaves one out. "dense" counts where there is an embedder,
+            "learned_sparse" where it gives token weights too, in units of BM25's and the vectors'. "graph" is
+            the weight of what hangs together with the first chunks found, by the names and rare words that it
+            shares with them, in units of all the question's own lists together.
         graph_anchors: Chunks from which the graph is walked. 2: of 2, 3 and 4, they did best.
         graph_damping: Share of the steps that go on instead of starting again; 0.5, as in HippoRAG.
         rerank_depth: Chunks of the fused ranking that a re-ranker reads, where one is given; never less than
@@ -192,29 +256,22 @@ class RetrievalSettings:
             the documents a generator reads connected passages as they were written. Ranks and scores stay.
 
     Raises:
-        InputError: A whole number below its least, a constant below 0, a weight below 0, not finite, or all
-            weights 0; a decay above 1; a damping that is not below 1; an unknown expansion, fusion or order.
+        InputError: A whole number below its least, a constant below 0, a weight below 0, not finite, of
+            something unknown, or all weights 0; a decay above 1; a damping that is not below 1; an unknown
+            expansion, fusion or order.
     """
 
     k: int = 4
     rrf_constant: float = 5.0
     fan_out: int = 50
     question_weight: float = 1.0
-    span_weight: float = 0.1
-    query_weight: float = 0.1
-    answer_weight: float = 0.1
-    key_point_weight: float = 1.0
-    entity_weight: float = 0.1
-    step_weight: float = 0.1
+    clue_weights: Mapping[ClueKind, float] = CLUE_WEIGHTS  # type: ignore[assignment]  # its keys are these
     expansion: Expansion = "separate"
     decay: float = 0.5
     confidence: float = 4.0
     support: float = 0.25
     fusion: FusionMethod = "rrf"
-    bm25_weight: float = 1.0
-    dense_weight: float = 1.0
-    lexical_weight: float = 0.0
-    graph_weight: float = 0.0
+    retriever_weights: Mapping[RetrieverName, float] = RETRIEVER_WEIGHTS  # type: ignore[assignment]
     graph_anchors: int = 2
     graph_damping: float = 0.5
     rerank_depth: int = 20
@@ -250,20 +307,18 @@ class RetrievalSettings:
             "RetrievalSettings.graph_anchors",
             self.graph_anchors,
             least=1,
-            remedy="Give graph_weight=0 for no graph.",
+            remedy="Give the graph a weight of 0 for none.",
         )
         if self.budget is not None:
             check_whole("RetrievalSettings.budget", self.budget, least=1, remedy="Give None for no limit.")
         check_whole("RetrievalSettings.neighbours", self.neighbours, least=0, remedy="Give 0 for none.")
-        _check_number("RetrievalSettings.bm25_weight", self.bm25_weight, remedy="Give 0 for no BM25.")
-        _check_number("RetrievalSettings.dense_weight", self.dense_weight, remedy="Give 0 for no vectors.")
-        _check_number("RetrievalSettings.lexical_weight", self.lexical_weight, remedy="Give 0 for none.")
-        if not (self.bm25_weight or self.dense_weight or self.lexical_weight):
+        self._group("clue_weights", CLUE_WEIGHTS)
+        self._group("retriever_weights", RETRIEVER_WEIGHTS)
+        if not any(weight for name, weight in self.retriever_weights.items() if name != "graph"):
             raise InputError(
-                "RetrievalSettings has a bm25_weight, a dense_weight and a lexical_weight of 0; expected one "
-                "above 0, or nothing searches. Raise bm25_weight (1 is usual)."
+                "RetrievalSettings.retriever_weights has 0 for all that search; expected one above 0, or "
+                "nothing searches. Raise that of 'bm25' (1 is usual)."
             )
-        _check_number("RetrievalSettings.graph_weight", self.graph_weight, remedy="Give 0 for no graph.")
         _check_number("RetrievalSettings.graph_damping", self.graph_damping, remedy="0.5 is usual.")
         if self.graph_damping >= 1:
             raise InputError(
@@ -271,11 +326,10 @@ class RetrievalSettings:
                 "share of the steps that go on (0.5 is usual)."
             )
         _check_number("RetrievalSettings.rrf_constant", self.rrf_constant, remedy="5 and 60 are usual.")
-        names = [f"{kind}_weight" for kind in ("question", *CLUE_KINDS)]
-        weights = [getattr(self, name) for name in names]
-        for name, weight in zip(names, weights, strict=True):
-            _check_number(f"RetrievalSettings.{name}", weight, remedy="Give 0 to leave the lists out.")
-        if not any(weights):
+        _check_number(
+            "RetrievalSettings.question_weight", self.question_weight, remedy="Give 0 to leave its lists out."
+        )
+        if not (self.question_weight or any(self.clue_weights.values())):
             raise InputError(
                 "RetrievalSettings has only weights of 0; expected one above 0, or nothing can be ranked. "
                 "Raise question_weight (1 is usual)."
@@ -283,7 +337,30 @@ class RetrievalSettings:
 
     def weight(self, kind: ClueKind | Literal["question"]) -> float:
         """The weight of a ranked list that was found with the question or with a clue of this kind."""
-        return float(getattr(self, f"{kind}_weight"))
+        return float(self.question_weight if kind == "question" else self.clue_weights[kind])
+
+    def _group(self, field: str, defaults: Weights) -> None:
+        """Check weights, and fill up those that were left out."""
+        given = getattr(self, field)
+        unknown = [name for name in given if name not in defaults] if isinstance(given, Mapping) else [given]
+        if unknown:
+            raise InputError(
+                f"RetrievalSettings.{field} has {', '.join(map(repr, unknown))}; expected a mapping from "
+                f"some of {', '.join(defaults)} to weights. What is left out keeps its default."
+            )
+        for name, weight in given.items():
+            none = f"for no {_NONE_OF[name]}" if name in _NONE_OF else "to leave the lists out"
+            _check_number(f"RetrievalSettings.{field}[{name!r}]", weight, remedy=f"Give 0 {none}.")
+        object.__setattr__(self, field, Weights({**defaults, **given}))
+
+    if not TYPE_CHECKING:  # a type checker should not know the old names
+
+        def __getattr__(self, old: str) -> float:
+            if old not in _OLD_WEIGHTS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {old!r}")
+            group, name = _OLD_WEIGHTS[old]
+            warn_renamed(f"RetrievalSettings.{old}", f"{group}[{name!r}]")
+            return getattr(self, group)[name]
 
 
 def check_whole(name: str, value: object, *, least: int, remedy: str) -> None:

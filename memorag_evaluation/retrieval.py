@@ -32,8 +32,6 @@ ASKED: tuple[Asked, ...] = get_args(Asked)
 BETTER_PART = "better part"
 """In the name of a difference: the part of a way with the higher mean on the same questions."""
 
-_LOUD: Mapping[str, float] = {"span_weight": 1.0, "decay": 1.0}
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -124,10 +122,11 @@ def compare_ways(
         InputError: A way needs vectors or a graph that an index was built without.
     """
     oracle = oracle_clues(suite)
+    loud = {**settings.clue_weights, "span": 1.0}
     found: dict[Asked, _Found] = {
         "question": _search(suite, None, ways, settings),
         "oracle": _search(suite, oracle, ways, settings),
-        "ceiling": _search(suite, oracle, ways, replace(settings, **_LOUD)),  # type: ignore[arg-type]
+        "ceiling": _search(suite, oracle, ways, replace(settings, clue_weights=loud, decay=1.0)),
     }
     if asked is not None and recalled is not None:
         found["clues"] = _search(asked, recalled, ways, settings)

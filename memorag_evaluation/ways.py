@@ -36,12 +36,13 @@ def settings_of(way: Way, settings: RetrievalSettings) -> RetrievalSettings:
 
     Args:
         way: which.
-        settings: weights of the retrievers where both search, and all else; a ``graph_weight`` of 0 becomes
-            ``GRAPH_WEIGHT`` in the ways with a graph.
+        settings: weights of the retrievers where both search, and all else; a weight of 0 for the graph
+            becomes ``GRAPH_WEIGHT`` in the ways with a graph.
     """
-    graph = (settings.graph_weight or GRAPH_WEIGHT) if way.endswith("graph") else 0.0
+    weights = dict(settings.retriever_weights)
+    weights["graph"] = (weights["graph"] or GRAPH_WEIGHT) if way.endswith("graph") else 0.0
     if way.startswith("bm25"):
-        return replace(settings, dense_weight=0.0, graph_weight=graph)
+        weights["dense"] = 0.0
     if way == "dense":
-        return replace(settings, bm25_weight=0.0, graph_weight=graph)
-    return replace(settings, graph_weight=graph)
+        weights["bm25"] = 0.0
+    return replace(settings, retriever_weights=weights)

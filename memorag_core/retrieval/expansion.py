@@ -51,7 +51,7 @@ def expansions(
         for lists in plans
     ]
     found = graph.expand(starts, depth, damping=settings.graph_damping)
-    weight = settings.graph_weight
+    weight = settings.retriever_weights["graph"]
     return [
         RankedList(RETRIEVER, lists[0].query, "question", weight * _weight(lists), tuple(ranking))
         if ranking

@@ -95,9 +95,9 @@ class EvidenceIndex:
             backend: What searches the vectors.
             vector_settings: How.
             tokenization: What BM25 makes of scripts without spaces; see ``lexical_tokens``.
-            learned_sparse: Whether to index the embedder's token weights too, for ``lexical_weight``.
-            entities: Finds what chunks speak of, for a graph and ``graph_weight``: ``find_entities``, or a
-                finder of your own. None makes no graph.
+            learned_sparse: Whether to index the embedder's token weights too.
+            entities: Finds what chunks speak of, for a graph: ``find_entities``, or a finder of your own.
+                None makes no graph.
             progress: Whether to show a bar while encoding, or who is told; None shows it on terminals.
             lexical: The old name of ``learned_sparse``.
 
@@ -282,20 +282,21 @@ class EvidenceIndex:
                 f"k is {k!r}, but the corpus has {chunks}: give a whole number from 1 to {size}, "
                 "or memorize more text, or cut it into smaller chunks."
             )
-        if settings.graph_weight > 0 and self.graph is None:
+        weights = settings.retriever_weights
+        if weights["graph"] > 0 and self.graph is None:
             raise InputError(
-                f"graph_weight is {settings.graph_weight}, but the index was built without a graph: give "
-                "entities=find_entities when building it, or a graph_weight of 0."
+                f"retriever_weights['graph'] is {weights['graph']}, but the index was built without a graph: "
+                "give entities=find_entities when building it, or a weight of 0."
             )
-        if settings.lexical_weight > 0 and self.learned_sparse is None:
+        if weights["learned_sparse"] > 0 and self.learned_sparse is None:
             raise InputError(
-                f"lexical_weight is {settings.lexical_weight}, but the index was built without token "
-                "weights: give learned_sparse=True when building it, or a lexical_weight of 0."
+                f"retriever_weights['learned_sparse'] is {weights['learned_sparse']}, but the index was "
+                "built without token weights: give learned_sparse=True when building it, or a weight of 0."
             )
         if next(self._rankers(settings), None) is None:
             raise InputError(
-                f"bm25_weight is {settings.bm25_weight}, and the index has no vectors to search instead: "
-                "give an embedder when building it, or a bm25_weight above 0 (1 is usual)."
+                f"retriever_weights['bm25'] is {weights['bm25']}, and the index has no vectors to search "
+                "instead: give an embedder when building it, or BM25 a weight above 0 (1 is usual)."
             )
 
     def support(self, texts: Sequence[str]) -> tuple[float, ...]:
@@ -311,12 +312,13 @@ class EvidenceIndex:
 
     def _rankers(self, settings: RetrievalSettings) -> Iterator[tuple[str, float, Ranker]]:
         """What ranks the chunks, by the names that hits give, with what each weighs."""
-        if settings.bm25_weight > 0:
-            yield "bm25", settings.bm25_weight, self.bm25
-        if self.dense is not None and settings.dense_weight > 0:
-            yield "dense", settings.dense_weight, self.dense
-        if self.learned_sparse is not None and settings.lexical_weight > 0:
-            yield "lexical", settings.lexical_weight, self.learned_sparse
+        weights = settings.retriever_weights
+        if weights["bm25"] > 0:
+            yield "bm25", weights["bm25"], self.bm25
+        if self.dense is not None and weights["dense"] > 0:
+            yield "dense", weights["dense"], self.dense
+        if self.learned_sparse is not None and weights["learned_sparse"] > 0:
+            yield "lexical", weights["learned_sparse"], self.learned_sparse
 
     def _lists(
         self,
@@ -358,7 +360,7 @@ class EvidenceIndex:
             ]
             for plan in plans
         ]
-        if self.graph is not None and settings.graph_weight > 0:
+        if self.graph is not None and settings.retriever_weights["graph"] > 0:
             for own, expansion in zip(
                 lists, expansions(self.graph, lists, settings, depth=depth), strict=True
             ):

@@ -229,11 +229,13 @@ def _clue_settings(options: argparse.Namespace) -> ClueSettings:
 
 
 def _fusion(options: argparse.Namespace) -> Fusion:
-    chosen: dict[str, Any] = {
-        f"{kind}_weight": value
+    weights = {
+        kind: value
         for kind in ("question", "span", "query", "answer")
         if (value := getattr(options, f"{kind}_weight")) is not None
     }
+    chosen: dict[str, Any] = {"question_weight": weights.pop("question")} if "question" in weights else {}
+    chosen["clue_weights"] = weights
     if options.constant is not None:
         chosen["rrf_constant"] = options.constant
     if options.expansion is not None:

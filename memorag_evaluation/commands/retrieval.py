@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from memorag_core.errors import InputError
 from memorag_core.retrieval import as_embedder, find_entities, sentence_transformer
-from memorag_core.settings import ClueSettings, FusionMethod, RetrievalSettings
+from memorag_core.settings import ClueSettings, FusionMethod, RetrievalSettings, RetrieverName
 from memorag_core.system.disk import taken
 from memorag_evaluation.asking import ClueFile, Recalled, recall_clues
 from memorag_evaluation.commands.options import KIND_FIELDS, Commands, common, load_model, show
@@ -63,16 +63,9 @@ _DRAWN = {"hit": "hit@5", "passages": "recall@5"}
 CLUE_LIMIT = 50
 """Questions of a set that the memory is asked, where nothing else is said."""
 
-_CHOICES = (
-    "bm25_weight",
-    "dense_weight",
-    "graph_weight",
-    "graph_anchors",
-    "rrf_constant",
-    "fan_out",
-    "fusion",
-)
-"""The settings of retrieval that can be chosen."""
+_CHOICES = ("graph_anchors", "rrf_constant", "fan_out", "fusion")
+_WEIGHTS: tuple[RetrieverName, ...] = ("bm25", "dense", "graph")
+"""The settings of retrieval that can be chosen, and the retrievers whose weights can be."""
 
 
 def add(commands: Commands) -> None:
@@ -124,7 +117,10 @@ def _retrieval(options: argparse.Namespace) -> dict[str, Any]:
         check_plotting()
     ways, limits, embedder = _ways(options), _limits(options), _embedder(options)
     settings = RetrievalSettings(
-        **{name: value for name in _CHOICES if (value := getattr(options, name)) is not None}
+        retriever_weights={
+            name: value for name in _WEIGHTS if (value := getattr(options, f"{name}_weight")) is not None
+        },
+        **{name: value for name in _CHOICES if (value := getattr(options, name)) is not None},
     )
     model = load_model(options, None, capacity="auto") if any(limits.values()) else None
     kept = ClueFile(options.clues or (options.out and options.out.with_suffix(".clues.jsonl")))

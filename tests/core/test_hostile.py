@@ -111,7 +111,7 @@ def store() -> Path:
     rag = MemoRAG(
         SentenceModel(),
         embedder=WordEmbedder(8),
-        retrieval=RetrievalSettings(graph_weight=1.0),
+        retrieval=RetrievalSettings(retriever_weights={"graph": 1.0}),
         progress=False,
     )
     rag.memorize(DOCUMENTS).update(Document("Ilse is no doctor.", id="b"))

@@ -80,7 +80,7 @@ def test_settings_at_the_call_win_over_those_at_the_making() -> None:
     assert rag.retrieval == RetrievalSettings()
     assert rag.recalling == ClueSettings()
     recalled = rag.recall_clues(QUESTIONS[:1])
-    silent = replace(rag.retrieval, span_weight=0, query_weight=0, answer_weight=0, k=1)
+    silent = replace(rag.retrieval, clue_weights={"span": 0, "query": 0, "answer": 0}, k=1)
     assert rag.find_evidence(recalled, settings=silent)[0].evidence == rag.retrieve(
         QUESTIONS[0], k=1, clues=()
     )

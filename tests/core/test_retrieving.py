@@ -35,7 +35,9 @@ TOWN = Document(
 )
 SEA = Document("The lighthouse of Pell burns oil. Its keeper, Mara Venn, fixes nets in winter.", id="sea")
 WHO = "Which person would mend a broken clock?"
-EVERYTHING = RetrievalSettings(lexical_weight=0.5, graph_weight=0.5, fusion="relative_score", k=3)
+EVERYTHING = RetrievalSettings(
+    retriever_weights={"learned_sparse": 0.5, "graph": 0.5}, fusion="relative_score", k=3
+)
 HNSW = VectorSettings(kind="hnsw")
 
 
@@ -117,7 +119,7 @@ def test_a_finder_of_ones_own_joins_chunks_and_has_to_come_back(tmp_path: Path) 
     def people(text: str) -> list[str]:
         return ["Mara Venn"] if "Mara Venn" in text else []
 
-    settings = RetrievalSettings(graph_weight=1, graph_anchors=1, k=5)
+    settings = RetrievalSettings(retriever_weights={"graph": 1}, graph_anchors=1, k=5)
     rag = memorag(retrieval=settings, entities=people).memorize([TOWN, SEA])
     found = rag.retrieve("Who repairs timepieces?", clues=[])
     (keeper,) = (piece for piece in found if "keeper" in piece.chunk.text)  # in the other document
@@ -181,7 +183,7 @@ def test_flagembedding_takes_part_with_both_its_outputs_and_its_reranker(tmp_pat
     folder = write_encoder(tmp_path / "m3")
     scorer = flag_reranker(write_reranker(tmp_path / "reranker"), device="cpu")
     text = "The captain mends the lantern. A clock is where the harbour is. Tea is on the mountain."
-    settings = RetrievalSettings(lexical_weight=1, k=2)
+    settings = RetrievalSettings(retriever_weights={"learned_sparse": 1}, k=2)
     rag = MemoRAG(
         SentenceModel(),
         chunks=ChunkSettings(size=40),

@@ -25,7 +25,7 @@ def means(suite: Suite, recalled: Recalled | None, fusion: Fusion, kinds: Sequen
 
 
 def test_clues_of_a_perfect_memory_find_the_evidence_that_implicit_questions_miss(worlds: Suite) -> None:
-    loud = Fusion(RetrievalSettings(question_weight=0.1, span_weight=1.0))
+    loud = Fusion(RetrievalSettings(question_weight=0.1, clue_weights={"span": 1.0}))
     assert means(worlds, None, loud, ONE_HOP, "recall@1") < 0.3
     assert means(worlds, true_clues(worlds), loud, ONE_HOP, "recall@1") > 0.9
     assert means(worlds, true_clues(worlds), loud, ["two_hop"], "recall@3") > 0.9
@@ -81,7 +81,7 @@ def test_checked_clues_stand_in_their_own_document_or_are_dropped(real: Suite) -
 
 
 def test_checking_the_clues_of_a_perfect_memory_changes_nothing_that_is_measured(worlds: Suite) -> None:
-    loud = Fusion(RetrievalSettings(span_weight=1.0))
+    loud = Fusion(RetrievalSettings(clue_weights={"span": 1.0}))
     true = true_clues(worlds)
     assert measure(worlds, check(worlds, true), loud) == measure(worlds, true, loud)
 

@@ -87,7 +87,7 @@ def test_evidence_is_reported_for_worlds_and_real_texts_by_every_way_to_search(
     assert {row["suite"] for row in record["rows"]} == {"worlds (test)", "tales"}
     assert all(list(row["means"]) == list(VARIANTS) for row in record["rows"])
     assert all(len(row["differences"]) == len(COMPARED) for row in record["rows"])
-    assert record["fusion"]["settings"]["span_weight"] == 2
+    assert record["fusion"]["settings"]["clue_weights"]["span"] == 2
     assert record["fusion"]["settings"]["expansion"] == "append"
     assert record["fusion"]["settings"]["support"] == 0.5
     assert record["clue_settings"]["least_support"] == 0.2

@@ -48,9 +48,10 @@ def rows(comparison: Comparison, measure: str, kind: str = "all") -> dict[Way, W
 
 
 def test_a_way_searches_with_what_its_name_says_and_leaves_the_other_settings() -> None:
-    given = RetrievalSettings(bm25_weight=0.5, dense_weight=2, rrf_constant=9)
+    given = RetrievalSettings(retriever_weights={"bm25": 0.5, "dense": 2}, rrf_constant=9)
     found = {way: settings_of(way, given) for way in WAYS}
-    assert {way: (own.bm25_weight, own.dense_weight, own.graph_weight) for way, own in found.items()} == {
+    weights = {way: own.retriever_weights for way, own in found.items()}
+    assert {way: (own["bm25"], own["dense"], own["graph"]) for way, own in weights.items()} == {
         "bm25": (0.5, 0, 0),
         "dense": (0, 2, 0),
         "hybrid": (0.5, 2, 0),
@@ -58,8 +59,9 @@ def test_a_way_searches_with_what_its_name_says_and_leaves_the_other_settings() 
         "hybrid + graph": (0.5, 2, 1),
     }
     assert all(own.rrf_constant == 9 for own in found.values())
-    assert settings_of("hybrid + graph", replace(given, graph_weight=0.3)).graph_weight == 0.3
-    assert settings_of("hybrid", replace(given, graph_weight=0.3)).graph_weight == 0
+    quiet = replace(given, retriever_weights={"graph": 0.3})
+    assert settings_of("hybrid + graph", quiet).retriever_weights["graph"] == 0.3
+    assert settings_of("hybrid", quiet).retriever_weights["graph"] == 0
 
 
 def test_every_part_of_a_way_is_a_way() -> None:

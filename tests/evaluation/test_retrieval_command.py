@@ -86,7 +86,7 @@ def test_all_ways_are_told_for_all_sets_in_one_table_a_record_and_a_picture(
                 == counts["ceiling"]
                 == (4 if row["suite"] == "tales" else 2)
             )
-    assert record["settings"]["dense_weight"] == 0.5
+    assert record["settings"]["retriever_weights"]["dense"] == 0.5
     assert record["encoder"]["encoder"] == "sentence-transformers"
     assert [len(suite["asked"]) for suite in record["suites"]] == [1, 1]
     assert {one["name"] for one in record["differences"]} >= {"hybrid - better part", "bm25 + graph - bm25"}

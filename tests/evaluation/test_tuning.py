@@ -11,8 +11,8 @@ from tests.evaluation.conftest import true_clues
 
 
 def test_tuning_ranks_fusions_by_what_they_gain_over_the_question(worlds: Suite, real: Suite) -> None:
-    quiet = Fusion(RetrievalSettings(span_weight=0.0))
-    loud = Fusion(RetrievalSettings(question_weight=0.1, span_weight=1.0))
+    quiet = Fusion(RetrievalSettings(clue_weights={"span": 0.0}))
+    loud = Fusion(RetrievalSettings(question_weight=0.1, clue_weights={"span": 1.0}))
     recalled = {"worlds": true_clues(worlds), "town": true_clues(real)}
     best, worst = tune([worlds, real], recalled, [quiet, loud])
     assert (best.fusion, worst.fusion) == (loud, quiet)

@@ -17,7 +17,7 @@ CHOICES = [
     {"kinds": ("query",)},
     {"kinds": ("query",), "k": 1},
     {"retrieval": {"question_weight": 0.0}},
-    {"retrieval": RetrievalSettings(span_weight=2.0, k=3)},
+    {"retrieval": RetrievalSettings(clue_weights={"span": 2.0}, k=3)},
     {"retrieval": {"k": 3}, "k": 2},
 ]
 
@@ -48,14 +48,14 @@ def test_choices_reach_the_result(memorag: MemoRAG) -> None:
     }
     for found in retriever.invoke(QUESTION, kinds=["query"], annotate=True):
         assert all(clue.startswith("Where does it say") for clue in found.metadata["clues"])
-    silent = {"span_weight": 0, "query_weight": 0, "answer_weight": 0}
+    silent = {"clue_weights": {"span": 0, "query": 0, "answer": 0}}
     without = retriever.invoke(QUESTION, retrieval=silent, annotate=True)
     assert not any(found.metadata["clues"] for found in without)
 
 
 def test_fields_chosen_at_a_call_change_what_was_chosen_before(memorag: MemoRAG) -> None:
     retriever = MemoRAGRetriever(memorag=memorag, retrieval={"k": 2})
-    assert len(retriever.invoke(QUESTION, retrieval={"span_weight": 1.0})) == 2
+    assert len(retriever.invoke(QUESTION, retrieval={"clue_weights": {"span": 1.0}})) == 2
     assert len(retriever.invoke(QUESTION, retrieval=RetrievalSettings(k=3))) == 3
 
 
@@ -78,7 +78,7 @@ def test_configurable_fields_have_a_schema(memorag: MemoRAG) -> None:
         ({"kinds": "span"}, r"\('span',\)"),
         ({"retrieval": 3}, "'retrieval' is a int"),
         ({"retrieval": {"span": 3}}, "'span', which RetrievalSettings does not"),
-        ({"retrieval": {"span_weight": -1}}, "span_weight is -1"),
+        ({"retrieval": {"clue_weights": {"span": -1}}}, r"clue_weights\['span'\] is -1"),
     ],
 )
 def test_a_choice_that_cannot_be_used_is_named(

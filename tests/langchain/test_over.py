@@ -30,7 +30,7 @@ PASSAGES = [
     for name, one in zip(IDS, DOCUMENTS, strict=True)
 ]
 CLOCKS = IDS[3]
-BY_CLUES = {"question_weight": 0.1, "span_weight": 1.0, "answer_weight": 1.0}
+BY_CLUES = {"question_weight": 0.1, "clue_weights": {"span": 1.0, "answer": 1.0}}
 QUESTIONS = [QUESTION, "When does the ferry leave?", "What does Oskar bake?", "How old is the tower?"]
 
 

@@ -70,7 +70,7 @@ def test_k_of_those_that_pass_come_back_or_all_of_them_in_the_order_of_the_whole
     given_texts: list[str], filters: MetadataFilters, k: int, pages: list[int]
 ) -> None:
     # The question alone, by one retriever: its ranking of all, with the others left out, is the law.
-    alone = RetrievalSettings(span_weight=0, query_weight=0, answer_weight=0)
+    alone = RetrievalSettings(clue_weights={"span": 0, "query": 0, "answer": 0})
     memorag = MemoRAG(SentenceModel(), retrieval=alone, progress=False)
     given_documents = [
         Document(text=text, id_=str(number), metadata={"page": pages[number]})

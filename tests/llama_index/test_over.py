@@ -43,7 +43,7 @@ from tests.llama_index.doubles import (
     vector_index,
 )
 
-LOUD = RetrievalSettings(span_weight=1, query_weight=1, answer_weight=1, confidence=0)
+LOUD = RetrievalSettings(clue_weights={"span": 1, "query": 1, "answer": 1}, confidence=0)
 """A vector index ranks all nodes for the question, and this one's ranking means nothing."""
 
 

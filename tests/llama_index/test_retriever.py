@@ -172,7 +172,7 @@ async def test_an_engine_answers_from_the_evidence_and_its_llm_sees_no_clue(
 
 
 def test_weights_and_kinds_are_chosen_for_a_retriever(memorag: MemoRAG) -> None:
-    alone = RetrievalSettings(span_weight=0, query_weight=0, answer_weight=0)
+    alone = RetrievalSettings(clue_weights={"span": 0, "query": 0, "answer": 0})
     unheard = MemoRAGRetriever(memorag, retrieval=alone).retrieve(QUESTION)
     assert all(not how(found).clues for found in unheard)
     spans = MemoRAGRetriever(memorag, kinds=["span"], retrieval=RetrievalSettings(k=1)).retrieve(QUESTION)

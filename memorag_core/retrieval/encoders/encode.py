@@ -161,7 +161,7 @@ def check_sparse_encoder(encoder: object) -> LearnedSparseEncoder:
     found = "no embedder was given" if encoder is None else f"a {type(encoder).__name__} gives none"
     raise InputError(
         f"Token weights were asked for, and {found}; expected an embedder with lexical_documents, "
-        "lexical_query and fingerprint. Give flag_embedder('BAAI/bge-m3'), or a lexical_weight of 0."
+        "lexical_query and fingerprint. Give flag_embedder('BAAI/bge-m3'), or 'learned_sparse' a weight of 0."
     )
 
 

@@ -103,8 +103,8 @@ class FanOut:
             requests: Pairs of a question and its clues. Clues of blank text or of weight 0 are as if absent.
             k: Passages for each question; None takes ``settings.k``.
             settings: As for ``EvidenceIndex``. A search is asked for ``fan_out`` passages, or more where
-                ``k`` or a re-ranker needs them. What an index of our own weighs (``bm25_weight``,
-                ``dense_weight``) has no meaning here.
+                ``k`` or a re-ranker needs them. What an index of our own weighs, as BM25 and
+                vectors, has no meaning here.
             reranker: What ``as_reranker`` gives; it reads the first ``rerank_depth`` of what was found.
             count_tokens: What a text takes of ``settings.budget``.
 
@@ -155,18 +155,25 @@ class FanOut:
             InputError: ``k`` below 1, or settings that take the whole corpus or an index of our own.
         """
         check_whole("k", k, least=1, remedy="Give how many passages to return (4).")
-        wanted = {
-            "neighbours": (0, "the retriever does not say what stands beside a passage"),
-            "order": ("rank", "the retriever does not say where in its corpus a passage stands"),
-            "lexical_weight": (0, "token weights are of an index of our own"),
-            "graph_weight": (0, "a graph is of an index of our own"),
-        }
-        for name, (plain, why) in wanted.items():
-            found = getattr(settings, name)
+        weights = settings.retriever_weights
+        for name, found, plain, why in (
+            ("neighbours", settings.neighbours, 0, "the retriever does not say what stands beside a passage"),
+            (
+                "order",
+                settings.order,
+                "rank",
+                "the retriever does not say where in its corpus a passage stands",
+            ),
+            ("learned_sparse", weights["learned_sparse"], 0, "token weights are of an index of our own"),
+            ("graph", weights["graph"], 0, "a graph is of an index of our own"),
+        ):
             if found != plain:
+                field, value = name, repr(plain)
+                if name in weights:
+                    field, value = "retriever_weights", f"{{{name!r}: {plain}}}"
                 raise InputError(
-                    f"RetrievalSettings.{name} is {found!r}, which a retriever of your own cannot give: "
-                    f"{why}. Give {name}={plain!r}."
+                    f"RetrievalSettings.{field} is {getattr(settings, field)!r}, which a retriever of your "
+                    f"own cannot give: {why}. Give {field}={value}."
                 )
 
     def _asked(

@@ -36,7 +36,9 @@ def ranked(query: str, index: BM25Index, weight: float = 1.0) -> RankedList:
 def test_a_chunk_that_shares_no_word_with_the_question_is_found_over_a_shared_name() -> None:
     chunks = apart(HOPS)
     lists = [ranked("Hello Love", BM25Index.build(chunks))]
-    (more,) = expansions(EntityGraph.build(chunks), [lists], RetrievalSettings(graph_weight=1), depth=50)
+    (more,) = expansions(
+        EntityGraph.build(chunks), [lists], RetrievalSettings(retriever_weights={"graph": 1}), depth=50
+    )
     assert more is not None
     assert (more.retriever, more.query, more.kind) == ("graph", "Hello Love", "question")
     assert [one.ordinal for one in fuse([*lists, more], 3, size=5)] == [1, 2, 4]
@@ -47,7 +49,7 @@ def test_the_weight_is_that_of_all_lists_of_the_question_together() -> None:
     graph, one = EntityGraph.build(chunks), ranked(QUESTION, BM25Index.build(chunks))
     clue = replace(one, kind="span", weight=0.25)
     plans = [[one], [one, one, clue], [replace(one, weight=0.0), clue]]
-    found = expansions(graph, plans, RetrievalSettings(graph_weight=0.5), depth=50)
+    found = expansions(graph, plans, RetrievalSettings(retriever_weights={"graph": 0.5}), depth=50)
     assert [more.weight for more in found if more is not None] == [0.5, 1.0, 0.125]
 
 
@@ -58,7 +60,7 @@ def test_many_questions_at_once_get_what_each_gets_alone(
     chunks = chunks_of(texts)
     graph, index = EntityGraph.build(chunks), BM25Index.build(chunks)
     plans = [[ranked(question, index)] for question in questions]
-    settings = RetrievalSettings(graph_weight=1, graph_anchors=anchors)
+    settings = RetrievalSettings(retriever_weights={"graph": 1}, graph_anchors=anchors)
     together = expansions(graph, plans, settings, depth=50)
     assert together == [expansions(graph, [lists], settings, depth=50)[0] for lists in plans]
     for (one,), more in zip(plans, together, strict=True):
@@ -69,7 +71,7 @@ def test_lists_that_found_nothing_or_weigh_nothing_are_not_expanded() -> None:
     graph = EntityGraph.build(apart(HOPS))
     nothing = RankedList("bm25", "?", "question", 1.0, ())
     silent = RankedList("bm25", "?", "question", 0.0, ((1, 2.0),))
-    settings = RetrievalSettings(graph_weight=1)
+    settings = RetrievalSettings(retriever_weights={"graph": 1})
     assert expansions(graph, [[nothing], [silent], []], settings, depth=50) == [None, None, None]
 
 

@@ -54,7 +54,7 @@ def test_nothing_changes_where_all_may_be_found(
 ) -> None:
     k = data.draw(st.integers(1, len(texts)))
     index = index_of(texts, embedder, entities=find_entities)
-    settings = RetrievalSettings(graph_weight=1.0)
+    settings = RetrievalSettings(retriever_weights={"graph": 1.0})
     asked = [(question, clues)]
     free = index.retrieve_batch(asked, k=k, settings=settings)
     assert index.retrieve_batch(asked, k=k, settings=settings, where=lambda _: True) == free
@@ -116,7 +116,7 @@ def test_what_may_not_be_found_is_found_neither_by_the_graph_nor_as_a_neighbour(
         )
     ]
     index = EvidenceIndex.build(chunks, entities=find_entities)
-    settings = RetrievalSettings(graph_weight=1.0, neighbours=2)
+    settings = RetrievalSettings(retriever_weights={"graph": 1.0}, neighbours=2)
     (found,) = index.retrieve_batch(
         [("Who lives in Orrin?", ())], k=2, settings=settings, where=lambda chunk: chunk.id in ("c0", "c3")
     )

@@ -19,7 +19,7 @@ from memorag_core.retrieval.bm25 import BM25Index
 from memorag_core.retrieval.dense import DenseIndex
 from memorag_core.retrieval.ranking import NEIGHBOUR
 from memorag_core.retrieval.tokenization import sudachi_is_installed
-from memorag_core.settings import Expansion, FusionMethod, RetrievalSettings
+from memorag_core.settings import Expansion, FusionMethod, RetrievalSettings, RetrieverName
 from memorag_core.types import CLUE_KINDS, Clue, Evidence, Hit
 from tests.core.retrieval.conftest import HashedWords, chunks_of, corpora, sentences, weighed
 from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
@@ -138,7 +138,7 @@ def test_clues_of_weight_zero_and_blank_clues_are_as_if_absent(
     question: str, clues: list[Clue], expansion: Expansion, embedder: HashedWords | None
 ) -> None:
     index = EvidenceIndex.build(chunks_of(TOWN), embedder)
-    settings = RetrievalSettings(span_weight=0, expansion=expansion)
+    settings = RetrievalSettings(clue_weights={"span": 0}, expansion=expansion)
     kept = [clue for clue in clues if clue.kind != "span"]
     blank = Clue(" \n", "answer")
     assert index.retrieve(question, [blank, *clues, blank], k=5, settings=settings) == index.retrieve(
@@ -148,7 +148,9 @@ def test_clues_of_weight_zero_and_blank_clues_are_as_if_absent(
 
 def test_the_fused_score_is_the_formula_by_hand_and_every_hit_says_where_it_comes_from() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=1.0, span_weight=0.5, rrf_constant=60, confidence=0)
+    settings = RetrievalSettings(
+        question_weight=1.0, clue_weights={"span": 0.5}, rrf_constant=60, confidence=0
+    )
     clue = Clue("Mara Venn repairs timepieces", "span", -0.1)
     # The question finds chunk 2 alone (broken, clock); the clue finds chunk 0 alone.
     first, second = index.retrieve("Who is asked about the broken clock?", [clue], k=2, settings=settings)
@@ -182,7 +184,7 @@ def test_a_clue_after_its_question_is_asked_as_one_query_and_named_by_its_own_te
 
 def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=0, span_weight=0.5, rrf_constant=60, confidence=0)
+    settings = RetrievalSettings(question_weight=0, clue_weights={"span": 0.5}, rrf_constant=60, confidence=0)
     clue = [Clue("Mara Venn repairs timepieces", "span")]
     scores = [
         index.retrieve("lantern?", clue, k=1, settings=replace(settings, expansion=expansion))[0].score
@@ -193,7 +195,9 @@ def test_both_expansions_together_share_the_weight_of_the_clue() -> None:
 
 def test_each_further_clue_of_a_kind_weighs_less_by_the_decay() -> None:
     index = EvidenceIndex.build(chunks_of(["lantern", "harbour", "clock"]))
-    settings = RetrievalSettings(question_weight=0, span_weight=1, query_weight=1, decay=0.25, rrf_constant=0)
+    settings = RetrievalSettings(
+        question_weight=0, clue_weights={"span": 1, "query": 1}, decay=0.25, rrf_constant=0
+    )
     clues = [Clue(text, "span") for text in ("clock", "harbour", "lantern")] + [Clue("harbour", "query")]
     found = index.retrieve("?", clues, k=3, settings=settings)
     assert [(piece.chunk.text, piece.score) for piece in found] == [
@@ -205,7 +209,9 @@ def test_each_further_clue_of_a_kind_weighs_less_by_the_decay() -> None:
 
 def test_with_confidence_a_clue_weighs_as_much_as_the_memory_believed_it() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    settings = RetrievalSettings(question_weight=0, span_weight=0.5, rrf_constant=60, confidence=1.0)
+    settings = RetrievalSettings(
+        question_weight=0, clue_weights={"span": 0.5}, rrf_constant=60, confidence=1.0
+    )
 
     def score(log_probability: float) -> float:
         clue = Clue("Mara Venn repairs timepieces", "span", log_probability)
@@ -268,7 +274,7 @@ def test_chinese_questions_and_clues_find_chinese_chunks() -> None:
     index = EvidenceIndex.build(chunks_of(texts))
     assert index.retrieve("谁会修钟？", k=3)[0].chunk.text == texts[0]
     clues = [Clue("港口冬天结冰", "span")]
-    settings = RetrievalSettings(question_weight=0.1, span_weight=0.5)
+    settings = RetrievalSettings(question_weight=0.1, clue_weights={"span": 0.5})
     assert index.retrieve("谁会修钟？", clues, k=3, settings=settings)[0].chunk.text == texts[1]
 
 
@@ -409,7 +415,7 @@ def test_token_weights_rank_beside_the_others_and_take_one_pass_where_they_can(
 ) -> None:
     embedder = kind()
     index = EvidenceIndex.build(chunks_of(TOWN), embedder, learned_sparse=True, batch_size=4)
-    settings = RetrievalSettings(lexical_weight=0.5, rrf_constant=0)
+    settings = RetrievalSettings(retriever_weights={"learned_sparse": 0.5}, rrf_constant=0)
     best = index.retrieve("lantern gate", k=1, settings=settings)[0]
     assert [(hit.retriever, hit.rank) for hit in best.hits] == [("bm25", 1), ("dense", 1), ("lexical", 1)]
     assert best.score == 2.5
@@ -420,7 +426,7 @@ def test_token_weights_rank_beside_the_others_and_take_one_pass_where_they_can(
 
 
 def test_with_both_kinds_of_encoder_the_index_is_the_same() -> None:
-    settings = RetrievalSettings(lexical_weight=1)
+    settings = RetrievalSettings(retriever_weights={"learned_sparse": 1})
     clues = [Clue("harbour of Orrin", "span")]
     one, other = (
         EvidenceIndex.build(chunks_of(TOWN), embedder, learned_sparse=True)
@@ -433,12 +439,12 @@ def test_with_both_kinds_of_encoder_the_index_is_the_same() -> None:
 
 def test_what_the_index_was_built_without_cannot_be_weighed() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN), WeighedWords())
-    with pytest.raises(InputError, match="lexical_weight is 1, but the index was built without"):
-        index.retrieve("lantern", settings=RetrievalSettings(lexical_weight=1))
-    with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
-        index.retrieve("lantern", settings=RetrievalSettings(graph_weight=0.5))
-    with pytest.raises(InputError, match=r"graph_weight is 0\.5, but the index was built without a graph"):
-        index.check_k(1, RetrievalSettings(graph_weight=0.5))
+    with pytest.raises(InputError, match=r"\['learned_sparse'\] is 1, but the index was built without"):
+        index.retrieve("lantern", settings=RetrievalSettings(retriever_weights={"learned_sparse": 1}))
+    with pytest.raises(InputError, match=r"\['graph'\] is 0\.5, but the index was built without a graph"):
+        index.retrieve("lantern", settings=RetrievalSettings(retriever_weights={"graph": 0.5}))
+    with pytest.raises(InputError, match=r"\['graph'\] is 0\.5, but the index was built without a graph"):
+        index.check_k(1, RetrievalSettings(retriever_weights={"graph": 0.5}))
     with pytest.raises(InputError, match="a HashedWords gives none"):
         EvidenceIndex.build(chunks_of(TOWN), HashedWords(), learned_sparse=True)
     with pytest.raises(InputError, match="no embedder was given"):
@@ -452,27 +458,27 @@ def test_a_retriever_of_weight_0_does_not_search_and_the_others_weigh_what_is_sa
     index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
     settings = RetrievalSettings(rrf_constant=0)
 
-    def weights(**given: float) -> list[tuple[str, float]]:
-        best = index.retrieve("lantern gate", k=1, settings=replace(settings, **given))[0]  # type: ignore[arg-type]
+    def weights(given: dict[RetrieverName, float]) -> list[tuple[str, float]]:
+        best = index.retrieve("lantern gate", k=1, settings=replace(settings, retriever_weights=given))[0]
         return [(hit.retriever, best.score) for hit in best.hits]
 
-    assert weights(dense_weight=0) == [("bm25", 1.0)]
-    assert weights(bm25_weight=0) == [("dense", 1.0)]
-    assert weights(bm25_weight=0.5, dense_weight=2) == [("bm25", 2.5), ("dense", 2.5)]
+    assert weights({"dense": 0}) == [("bm25", 1.0)]
+    assert weights({"bm25": 0}) == [("dense", 1.0)]
+    assert weights({"bm25": 0.5, "dense": 2}) == [("bm25", 2.5), ("dense", 2.5)]
 
 
 def test_vectors_alone_find_what_an_index_of_vectors_finds() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN), HashedWords())
     assert index.dense is not None
     (nearest,) = index.dense.search(["harbour lantern"], 3)
-    found = index.retrieve("harbour lantern", k=3, settings=RetrievalSettings(bm25_weight=0))
+    found = index.retrieve("harbour lantern", k=3, settings=RetrievalSettings(retriever_weights={"bm25": 0}))
     assert [piece.chunk for piece in found] == [index.chunks[ordinal] for ordinal, _ in nearest]
 
 
 def test_with_no_bm25_and_no_vectors_nothing_searches_and_that_is_said() -> None:
     index = EvidenceIndex.build(chunks_of(TOWN))
-    with pytest.raises(InputError, match=r"bm25_weight is 0, and the index has no vectors"):
-        index.retrieve("lantern", settings=RetrievalSettings(bm25_weight=0))
+    with pytest.raises(InputError, match=r"\['bm25'\] is 0, and the index has no vectors"):
+        index.retrieve("lantern", settings=RetrievalSettings(retriever_weights={"bm25": 0}))
 
 
 # With a graph
@@ -488,7 +494,7 @@ def test_the_graph_finds_what_hangs_together_with_the_first_chunk_found() -> Non
     chunks = tuple(replace(chunk, document_id=chunk.id) for chunk in chunks_of(texts))
     index = EvidenceIndex.build(chunks, entities=find_entities)
     question = "Where was the maker of the red lantern born?"
-    settings = RetrievalSettings(graph_weight=0.5, graph_anchors=1)
+    settings = RetrievalSettings(retriever_weights={"graph": 0.5}, graph_anchors=1)
     found = index.retrieve("Who made the red lantern?", k=2, settings=settings)
     assert found[1].chunk.text == texts[2]
     assert [hit.retriever for hit in found[1].hits] == ["graph"]
@@ -498,9 +504,13 @@ def test_the_graph_finds_what_hangs_together_with_the_first_chunk_found() -> Non
 SETTINGS = st.builds(
     RetrievalSettings,
     fusion=st.sampled_from(["rrf", "relative_score"]),
-    dense_weight=st.sampled_from([0, 1, 2]),
-    lexical_weight=st.sampled_from([0, 0.5]),
-    graph_weight=st.sampled_from([0, 1]),
+    retriever_weights=st.fixed_dictionaries(
+        {
+            "dense": st.sampled_from([0, 1, 2]),
+            "learned_sparse": st.sampled_from([0, 0.5]),
+            "graph": st.sampled_from([0, 1]),
+        }
+    ),
     neighbours=st.integers(0, 2),
     order=st.sampled_from(["rank", "document"]),
 )
@@ -560,7 +570,7 @@ def test_an_index_of_other_chunks_finds_what_one_that_is_built_of_them_finds(
             tokenization="grams",
         )
 
-    settings = RetrievalSettings(lexical_weight=float(lexical), graph_weight=1)
+    settings = RetrievalSettings(retriever_weights={"learned_sparse": float(lexical), "graph": 1})
     changed, fresh = build(before).changed(chunks_of(after)), build(after)
     asked = [(question, clues)]
     k = len(after)
@@ -593,7 +603,9 @@ def test_token_weights_without_vectors_change_too() -> None:
     encoder, chunks = WeighedWords(), chunks_of(TOWN)
     index = EvidenceIndex(chunks, BM25Index.build(chunks), learned_sparse=weighed(chunks, encoder))
     changed = index.changed(chunks_of(["A boat", *TOWN]))
-    hits = changed.retrieve("boat", k=1, settings=RetrievalSettings(lexical_weight=1))[0].hits
+    hits = changed.retrieve("boat", k=1, settings=RetrievalSettings(retriever_weights={"learned_sparse": 1}))[
+        0
+    ].hits
     assert [hit.retriever for hit in hits] == ["bm25", "lexical"]
 
 

@@ -24,7 +24,7 @@ from tests.core.retrieval.weighing import BothAtOnce, WeighedWords
 
 ROOT = Path(__file__).parents[3]
 TOWN = chunks_of(["Mara Venn repairs timepieces.", "The harbour freezes.", "Tobias Reed sells clocks."])
-ALL = RetrievalSettings(lexical_weight=1, graph_weight=1)
+ALL = RetrievalSettings(retriever_weights={"learned_sparse": 1, "graph": 1})
 HNSW = VectorSettings(kind="hnsw", tail_share=0.5, dead_share=0.5)
 
 

@@ -186,7 +186,7 @@ def test_passages_of_one_id_are_the_same_and_without_ids_those_of_one_text() -> 
         "?!": [FoundPassage("new", id="1"), FoundPassage("old", id="2"), FoundPassage("plain")],
         "a clue": [FoundPassage("plain"), FoundPassage("plain"), FoundPassage("other words", id="1")],
     }
-    settings = RetrievalSettings(span_weight=1.0, confidence=0)
+    settings = RetrievalSettings(clue_weights={"span": 1.0}, confidence=0)
     evidence = found(FanOut(Told(table)), "?!", [clue], settings=settings)
     ranks = {piece.chunk.text: [hit.rank for hit in piece.hits] for piece in evidence}
     assert ranks == {"new": [1, 2], "plain": [3, 1], "old": [2]}
@@ -247,7 +247,13 @@ def test_lists_without_scores_are_fused_by_rank_and_refused_by_score() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"neighbours": 1}, {"order": "document"}, {"lexical_weight": 0.5}, {"graph_weight": 1.0}]
+    "setting",
+    [
+        {"neighbours": 1},
+        {"order": "document"},
+        {"retriever_weights": {"learned_sparse": 0.5}},
+        {"retriever_weights": {"graph": 1.0}},
+    ],
 )
 def test_what_takes_a_corpus_of_our_own_is_refused_also_without_requests(setting: dict[str, Any]) -> None:
     settings = replace(RetrievalSettings(), **setting)
