@@ -59,12 +59,12 @@ def test_top_n_is_how_many_are_kept(memorag: MemoRAG) -> None:
 def test_settings_for_a_whole_corpus_do_not_matter(memorag: MemoRAG) -> None:
     plain = ClueCompressor(memorag=memorag).compress_documents(FOUND, QUESTION)
     for retrieval in ({"neighbours": 2}, {"budget": 10}, {"graph_weight": 1.0}, RetrievalSettings(k=1)):
-        compressor = ClueCompressor(memorag=memorag, retrieval=retrieval)
+        compressor = ClueCompressor(memorag=memorag, retrieval_settings=retrieval)
         assert compressor.compress_documents(FOUND, QUESTION) == plain
 
 
 def test_kinds_and_weights_reach_the_result(memorag: MemoRAG) -> None:
-    without = ClueCompressor(memorag=memorag, kinds=("span",), retrieval={"span_weight": 0})
+    without = ClueCompressor(memorag=memorag, clue_kinds=("span",), retrieval_settings={"span_weight": 0})
     assert texts(without.compress_documents(FOUND, QUESTION)) == texts(FOUND)  # nothing tells them apart
 
 
