@@ -48,7 +48,9 @@ store = QdrantVectorStore.from_documents(
 rag = MemoRAG().memorize(guide)
 # Cosines say how far ahead the first is. Clues weigh as much as a question that shares no word with the text.
 how = {"fusion": "relative_score", "clue_weights": {"span": 1.0, "query": 1.0}}
-retriever = MemoRAGRetriever(memorag=rag, over=store, k=1, retrieval=how, annotate=True, timeout=5)
+retriever = MemoRAGRetriever(
+    memorag=rag, base_retriever=store, k=1, retrieval_settings=how, annotate=True, timeout=5
+)
 
 for question in ("Whom should I ask about a leaking roof?", "Who keeps a tortoise?"):
     print(question)

@@ -6,18 +6,19 @@ once, with custom events in them. Knows neither memory nor index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from langchain_core.callbacks import (
+    AsyncCallbackManager,
     AsyncCallbackManagerForChainRun,
     BaseCallbackManager,
+    CallbackManager,
     CallbackManagerForChainRun,
-    adispatch_custom_event,
-    dispatch_custom_event,
 )
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
@@ -36,150 +37,149 @@ FAILURE_EVENT = "memorag_search_failed"
 
 CLUES_RUN, SEARCH_RUN = "MemoRAGClues", "MemoRAGSearch"
 
-Told: TypeAlias = Callable[[Clue], object]
-"""Is told of each clue as its line is complete."""
+Item = TypeVar("Item")
 
-_Run = TypeVar("_Run", CallbackManagerForChainRun, AsyncCallbackManagerForChainRun)
+_Run: TypeAlias = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 
 
-class _Runs(Generic[_Run]):
-    """The runs of a call."""
+class _Runs:
+    """The runs of a call, told of by the pipeline.
 
-    def __init__(
-        self, configs: Sequence[RunnableConfig], *, name: str = CLUES_RUN, told: Told | None = None
-    ) -> None:
+    What a method gives is what the run's manager gave: in an event loop something to be awaited.
+    """
+
+    def __init__(self, configs: Sequence[RunnableConfig], *, name: str = CLUES_RUN) -> None:
         """Begin no run yet.
 
         Args:
             configs: One for each question; its callbacks hear of the runs.
             name: Of the runs of asking, where a config has none.
-            told: Is told of clues too, after the callbacks.
         """
-        self.of_query: dict[str, BaseCallbackManager] = {}
-        """For each text that a retriever is given, the callbacks of the run that it belongs to."""
         self._configs = configs
         self._name = name
-        self._told = told
         self._questions: dict[int, str] = {}
         self._asking: dict[int, _Run] = {}
         self._searching: dict[int, _Run] = {}
+        self._places: dict[str, int] = {}  # of the question that a text is searched for, the first
+
+    def of_query(self, text: str) -> BaseCallbackManager:
+        """The callbacks of the run in which a text is searched for."""
+        return self._searching[self._places[text]].get_child()
 
     @property
     def hears_clues(self) -> bool:
         """Whether anybody hears of clues."""
-        return self._told is not None or self._traced
+        return any(run.handlers for run in self._asking.values())
 
     def context(self) -> AbstractContextManager[Context | None]:
         """A context in which a chat model that stands behind a memory is traced inside the (first) run."""
-        if not self._traced:
+        if not self.hears_clues:
             return nullcontext()
         return set_config_context({"callbacks": self._asking[0].get_child()})
 
-    @property
-    def _traced(self) -> bool:
-        return any(run.handlers for run in self._asking.values())
+    def on_recall_start(self, place: int, question: str) -> Any:
+        """Begin the run of asking."""
+        return self._begin(self._asking, place, self._name, question)
 
-    def _searches(self, place: int, run: _Run, queries: Sequence[str]) -> None:
-        self._searching[place] = run
+    def on_clue(self, place: int, clue: Clue) -> Any:
+        """Dispatch a custom event."""
+        return self._dispatch(self._asking, place, CLUE_EVENT, clue_row(clue))
+
+    def on_recall_end(self, place: int, recall: Recall) -> Any:
+        """End the run with the clues."""
+        return self._asking[place].on_chain_end(shown_recall(recall))
+
+    def on_recall_error(self, place: int, error: BaseException) -> Any:
+        """End the run with the error."""
+        return self._asking[place].on_chain_error(error)
+
+    def on_search_start(self, place: int, recall: Recall, queries: Sequence[str]) -> Any:
+        """Begin the run of searching."""
         for text in queries:
-            self.of_query.setdefault(text, run.get_child())  # searched once, for the first that asks
+            self._places.setdefault(text, place)
+        return self._begin(self._searching, place, SEARCH_RUN, recall.question)
+
+    def on_search_failed(self, place: int, failure: SearchFailure) -> Any:
+        """Dispatch a custom event."""
+        return self._dispatch(self._searching, place, FAILURE_EVENT, failure_row(failure))
+
+    def on_search_end(self, place: int, findings: Findings) -> Any:
+        """End the run with what was found."""
+        return self._searching[place].on_chain_end(shown_findings(findings))
+
+    def on_search_error(self, place: int, error: BaseException) -> Any:
+        """End the run with the error."""
+        return self._searching[place].on_chain_error(error)
+
+    def _begin(self, runs: dict[int, _Run], place: int, name: str, question: str) -> Any:
+        raise NotImplementedError
+
+    def _begun(self, configured: Any, place: int, name: str, question: str) -> Any:
+        self._questions[place] = question
+        config = self._configs[place]
+        return configured(config).on_chain_start(
+            None, question, name=config.get("run_name") or name, run_id=config.get("run_id")
+        )
+
+    def _dispatch(self, runs: dict[int, _Run], place: int, event: str, row: dict[str, Any]) -> Any:
+        run, data = runs[place], {"question": self._questions[place], **row}
+        return run.get_child().on_custom_event(event, data, run_id=run.run_id)
 
 
-class Runs(_Runs[CallbackManagerForChainRun], QueryCallbacks):
+class Runs(_Runs, QueryCallbacks):
     """The runs of a call."""
 
-    def on_recall_start(self, place: int, question: str) -> None:
-        """Begin the run of asking."""
-        self._questions[place] = question
-        self._asking[place] = self._begun(self._name, place, question)
-
-    def on_clue(self, place: int, clue: Clue) -> None:
-        """Dispatch a custom event."""
-        data = {"question": self._questions[place], **clue_row(clue)}
-        dispatch_custom_event(CLUE_EVENT, data, config={"callbacks": self._asking[place].get_child()})
-        if self._told is not None:
-            self._told(clue)
-
-    def on_recall_end(self, place: int, recall: Recall) -> None:
-        """End the run with the clues."""
-        self._asking[place].on_chain_end(dict(shown_recall(recall)))
-
-    def on_recall_error(self, place: int, error: BaseException) -> None:
-        """End the run with the error."""
-        self._asking[place].on_chain_error(error)
-
-    def on_search_start(self, place: int, recall: Recall, queries: Sequence[str]) -> None:
-        """Begin the run of searching."""
-        self._questions[place] = recall.question
-        self._searches(place, self._begun(SEARCH_RUN, place, recall.question), queries)
-
-    def on_search_failed(self, place: int, failure: SearchFailure) -> None:
-        """Dispatch a custom event."""
-        data = {"question": self._questions[place], **failure_row(failure)}
-        dispatch_custom_event(FAILURE_EVENT, data, config={"callbacks": self._searching[place].get_child()})
-
-    def on_search_end(self, place: int, findings: Findings) -> None:
-        """End the run with what was found."""
-        self._searching[place].on_chain_end(dict(shown_findings(findings)))
-
-    def on_search_error(self, place: int, error: BaseException) -> None:
-        """End the run with the error."""
-        self._searching[place].on_chain_error(error)
-
-    def _begun(self, name: str, place: int, question: str) -> CallbackManagerForChainRun:
-        config = self._configs[place]
-        return get_callback_manager_for_config(config).on_chain_start(
-            None, question, name=config.get("run_name") or name, run_id=config.get("run_id")
-        )
+    def _begin(self, runs: dict[int, _Run], place: int, name: str, question: str) -> None:
+        runs[place] = self._begun(get_callback_manager_for_config, place, name, question)
 
 
-class AsyncRuns(_Runs[AsyncCallbackManagerForChainRun], AsyncQueryCallbacks):
-    """``Runs`` for an event loop."""
+class AsyncRuns(_Runs, AsyncQueryCallbacks):
+    """The runs of a call that is awaited."""
 
-    async def on_recall_start(self, place: int, question: str) -> None:
-        """See ``Runs``; so below."""
-        self._questions[place] = question
-        self._asking[place] = await self._begun(self._name, place, question)
+    async def _begin(self, runs: dict[int, _Run], place: int, name: str, question: str) -> None:
+        runs[place] = await self._begun(get_async_callback_manager_for_config, place, name, question)
 
-    async def on_clue(self, place: int, clue: Clue) -> None:
-        """Dispatch a custom event."""
-        data = {"question": self._questions[place], **clue_row(clue)}
-        await adispatch_custom_event(CLUE_EVENT, data, config={"callbacks": self._asking[place].get_child()})
-        if self._told is not None:
-            self._told(clue)
 
-    async def on_recall_end(self, place: int, recall: Recall) -> None:
-        """End the run with the clues."""
-        await self._asking[place].on_chain_end(dict(shown_recall(recall)))
+def begin_retrieval(
+    managers: type[CallbackManager | AsyncCallbackManager],
+    retriever: BaseRetriever,
+    question: str,
+    config: RunnableConfig,
+) -> Any:
+    """Begin a retriever's run for a question of a batch, as its ``invoke`` does; awaitable if async."""
+    manager = managers.configure(
+        config.get("callbacks"),
+        inheritable_tags=config.get("tags"),
+        local_tags=retriever.tags,
+        inheritable_metadata={**(config.get("metadata") or {}), **retriever._get_ls_params()},
+        local_metadata=retriever.metadata,
+    )
+    name = config.get("run_name") or retriever.get_name()
+    return manager.on_retriever_start(None, question, name=name, run_id=config.get("run_id"))
 
-    async def on_recall_error(self, place: int, error: BaseException) -> None:
-        """End the run with the error."""
-        await self._asking[place].on_chain_error(error)
 
-    async def on_search_start(self, place: int, recall: Recall, queries: Sequence[str]) -> None:
-        """Begin the run of searching."""
-        self._questions[place] = recall.question
-        self._searches(place, await self._begun(SEARCH_RUN, place, recall.question), queries)
+def end_retrieval(run: Any, outcome: object) -> Any:
+    """End a retriever's run with its documents, or with its error."""
+    failed = isinstance(outcome, BaseException)
+    return run.on_retriever_error(outcome) if failed else run.on_retriever_end(outcome)
 
-    async def on_search_failed(self, place: int, failure: SearchFailure) -> None:
-        """Dispatch a custom event."""
-        data = {"question": self._questions[place], **failure_row(failure)}
-        run = self._searching[place]
-        await adispatch_custom_event(FAILURE_EVENT, data, config={"callbacks": run.get_child()})
 
-    async def on_search_end(self, place: int, findings: Findings) -> None:
-        """End the run with what was found."""
-        await self._searching[place].on_chain_end(dict(shown_findings(findings)))
+def rounds(
+    inputs: Sequence[Item], configs: Sequence[RunnableConfig]
+) -> Iterator[tuple[Sequence[Item], Sequence[RunnableConfig]]]:
+    """The inputs of a batch with their configs, as many at a time as ``max_concurrency`` allows; else all."""
+    most = configs[0].get("max_concurrency") if configs else None
+    size = max(1, most or len(inputs))
+    for start in range(0, len(inputs), size):
+        yield inputs[start : start + size], configs[start : start + size]
 
-    async def on_search_error(self, place: int, error: BaseException) -> None:
-        """End the run with the error."""
-        await self._searching[place].on_chain_error(error)
 
-    async def _begun(self, name: str, place: int, question: str) -> AsyncCallbackManagerForChainRun:
-        config = self._configs[place]
-        return await get_async_callback_manager_for_config(config).on_chain_start(
-            None, question, name=config.get("run_name") or name, run_id=config.get("run_id")
-        )
+def wanted(outcomes: Sequence[Any], *, return_exceptions: bool) -> Sequence[Any]:
+    """What a batch gives back; raises the first error that is not wanted as a result."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not (return_exceptions and isinstance(outcome, Exception)):
+            raise outcome
+    return outcomes
 
 
 def clue_row(clue: Clue) -> dict[str, Any]:
@@ -188,15 +188,12 @@ def clue_row(clue: Clue) -> dict[str, Any]:
     if clue.support is not None:
         row["support"] = clue.support
     if clue.place is not None:
-        row |= {
-            "document_id": clue.place.document_id,
-            "start": clue.place.start,
-            "end": clue.place.end,
-        }
+        place = clue.place
+        row |= {"document_id": place.document_id, "start": place.start, "end": place.end}
     return row
 
 
-def shown_recall(recall: Recall) -> Mapping[str, Any]:
+def shown_recall(recall: Recall) -> dict[str, Any]:
     """What a trace shows of asking: the clues, how many lines were dropped, tokens generated, seconds.
 
     Seconds are those of the whole pass. Clues that were kept from before cost neither tokens nor time.
@@ -210,7 +207,7 @@ def shown_recall(recall: Recall) -> Mapping[str, Any]:
     }
 
 
-def shown_findings(findings: Findings) -> Mapping[str, Any]:
+def shown_findings(findings: Findings) -> dict[str, Any]:
     """What a trace shows of searching: what was found and how, the searches that failed, seconds of them all.
 
     What is ``found`` are chunks by their ids, best first; ``evidence`` says of each what the metadata of an

@@ -6,9 +6,8 @@ In: documents and a question. Out: the same documents, best first. Searches noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -16,13 +15,12 @@ from langchain_core.runnables import ensure_config
 from pydantic import ConfigDict, Field
 
 from langchain_memorag.callbacks import AsyncRuns, Runs
-from langchain_memorag.choosing import ChoosesRetrieval, changed
 from langchain_memorag.documents import found_metadata
-from langchain_memorag.holding import HoldsMemory
-from memorag_core import Chunk, EvidenceIndex, QueryOptions, QueryPipeline, Recall, RetrievalSettings
+from langchain_memorag.fields import WithRetrieval
+from memorag_core import Chunk, EvidenceIndex, QueryOptions, QueryPipeline, Recall
 
 
-class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
+class ClueCompressor(WithRetrieval, BaseDocumentCompressor):
     """Re-ranks documents by the question and by the clues that a memory recalls for it.
 
     They are ranked as chunks of ``memorag`` are: by BM25 over these documents, and by vectors where
@@ -33,9 +31,9 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
     Attributes:
         memorag: What was memorized. Left out of ``repr`` and of every serialized form.
         top_n: Documents kept; None keeps all.
-        kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
-        retrieval: How rankings are joined: settings in place of those of ``memorag``, or only the fields
-            that differ. What takes a whole corpus (a graph, neighbours, a budget) has no meaning here.
+        clue_kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
+        retrieval_settings: How rankings are joined: settings in place of those of ``memorag``, or only the
+            fields that differ. What takes a whole corpus (a graph, neighbours, a budget) has no meaning here.
         annotate: Whether the metadata say how a document was found; then it is another one for each question.
     """
 
@@ -57,45 +55,43 @@ class ClueCompressor(HoldsMemory, ChoosesRetrieval, BaseDocumentCompressor):
             InputError: A blank question.
             NothingMemorizedError: There is nothing to recall.
         """
-        some = [document for document in documents if document.page_content.strip()]
+        some = _with_text(documents)
         if not some:
             return []
-        config = ensure_config({"callbacks": callbacks})
-        (recall,) = self._pipeline().recall([query], Runs([config]))
+        (recall,) = self._pipeline().recall([query], Runs([ensure_config({"callbacks": callbacks})]))
         return self._ranked(some, recall)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """``compress_documents`` that leaves the event loop free."""
-        some = [document for document in documents if document.page_content.strip()]
+        some = _with_text(documents)
         if not some:
             return []
-        config = ensure_config({"callbacks": callbacks})
-        (recall,) = await self._pipeline().arecall([query], AsyncRuns([config]))
+        runs = AsyncRuns([ensure_config({"callbacks": callbacks})])
+        (recall,) = await self._pipeline().arecall([query], runs)
         return await asyncio.to_thread(self._ranked, some, recall)
 
     def _pipeline(self) -> QueryPipeline:
-        return self.memorag.pipeline(QueryOptions(clue_kinds=self.kinds))
+        return self.memorag.pipeline(QueryOptions(clue_kinds=self.clue_kinds))
 
     def _ranked(self, documents: Sequence[Document], recall: Recall) -> list[Document]:
         chunks = [
             Chunk(str(place), document.page_content, str(place), 0, len(document.page_content))
             for place, document in enumerate(documents)
         ]
+        own = self._settings()
+        weights = {**own.retriever_weights, "graph": 0, "learned_sparse": 0}
+        settings = replace(own, budget=None, neighbours=0, order="rank", retriever_weights=weights)
         index = EvidenceIndex.build(chunks, self.memorag.embedder, progress=False)
-        found = index.retrieve(recall.question, recall.clues, k=len(chunks), settings=self._settings())
+        best = index.retrieve(recall.question, recall.clues, k=len(chunks), settings=settings)
         ranked = []
-        for evidence in found[: self.top_n]:
-            document = documents[int(evidence.chunk.id)]
-            metadata: Mapping[str, Any] = {
-                **document.metadata,
-                **(found_metadata(evidence) if self.annotate else {}),
-            }
-            ranked.append(document.model_copy(update={"metadata": metadata}))
+        for one in best[: self.top_n]:
+            document = documents[int(one.chunk.id)]
+            found = found_metadata(one) if self.annotate else {}
+            ranked.append(document.model_copy(update={"metadata": {**document.metadata, **found}}))
         return ranked
 
-    def _settings(self) -> RetrievalSettings:
-        own = changed(self.memorag.retrieval, self.retrieval)
-        weights = {**own.retriever_weights, "graph": 0, "learned_sparse": 0}
-        return replace(own, budget=None, neighbours=0, order="rank", retriever_weights=weights)
+
+def _with_text(documents: Sequence[Document]) -> list[Document]:
+    return [document for document in documents if document.page_content.strip()]

@@ -15,11 +15,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
 
-from langchain_memorag.holding import HoldsMemory
+from langchain_memorag.fields import WithMemory
 from memorag_core import Clue, InputError, Recall
 
 
-class MemoryChatModel(HoldsMemory, BaseChatModel):
+class MemoryChatModel(WithMemory, BaseChatModel):
     """Answers from memory alone: no LLM, no search, no evidence; what it says was recalled and may be wrong.
 
     It is asked the last message, which must be the user's; what was said before is left aside. The reply is

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Self, TypedDict, Unpack, cast
+from typing import Any, Self, TypedDict, Unpack
 
 from langchain_core.callbacks import (
+    AsyncCallbackManager,
     AsyncCallbackManagerForRetrieverRun,
-    BaseCallbackManager,
+    CallbackManager,
     CallbackManagerForRetrieverRun,
 )
 from langchain_core.documents import Document
 from langchain_core.indexing import DeleteResponse, DocumentIndex, UpsertResponse
-from langchain_core.retrievers import LangSmithRetrieverParams
-from langchain_core.runnables import RunnableConfig
+from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.vectorstores import VectorStore
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from langchain_memorag.callbacks import AsyncRuns, Runs
-from langchain_memorag.choosing import ChoosesRetrieval, changed, checked_kinds, checked_retrieval, refuse
+from langchain_memorag.base_retriever import CallbacksOfQuery, checked_base_retriever, fan_out
+from langchain_memorag.callbacks import AsyncRuns, Runs, begin_retrieval, end_retrieval, rounds, wanted
 from langchain_memorag.documents import (
     evidence_document,
     listed,
@@ -33,19 +35,7 @@ from langchain_memorag.documents import (
     memorized_document,
     sources,
 )
-from langchain_memorag.editing import put, take_out
-from langchain_memorag.filters import Filter, check_filtered, checked_filter, chunks_that_pass
-from langchain_memorag.holding import HoldsMemory
-from langchain_memorag.over import Over, checked_over, fan_out
-from langchain_memorag.runs import (
-    abegin_retrieval,
-    aend_retrieval,
-    begin_retrieval,
-    end_retrieval,
-    only,
-    raised,
-    rounds,
-)
+from langchain_memorag.fields import Filter, WithRetrieval, checked_filter, chosen, chunks_that_pass, renamed
 from memorag_core import (
     ClueKind,
     FanOut,
@@ -63,11 +53,11 @@ class RetrieverOptions(TypedDict, total=False):
     """What every way to make a retriever takes; see the attributes of ``MemoRAGRetriever``."""
 
     k: int | None
-    kinds: Sequence[ClueKind] | None
-    retrieval: RetrievalSettings | Mapping[str, Any] | None
+    clue_kinds: Sequence[ClueKind] | None
+    retrieval_settings: RetrievalSettings | Mapping[str, Any] | None
     annotate: bool
     filter: Filter | None
-    over: Over | None
+    base_retriever: BaseRetriever | VectorStore | None
     concurrency: int
     timeout: float | None
     tags: list[str] | None
@@ -80,82 +70,82 @@ class Choice(TypedDict, total=False):
 
     Attributes:
         k: Documents for each question.
-        kinds: Kinds of clue to ask for.
-        retrieval: How rankings are joined.
+        clue_kinds: Kinds of clue to ask for.
+        retrieval_settings: How rankings are joined.
         annotate: Whether documents say how they were found.
         filter: Which documents may be found, in place of the retriever's own filter.
     """
 
     k: int | None
-    kinds: Sequence[ClueKind] | None
-    retrieval: RetrievalSettings | Mapping[str, Any] | None
+    clue_kinds: Sequence[ClueKind] | None
+    retrieval_settings: RetrievalSettings | Mapping[str, Any] | None
     annotate: bool | None
     filter: Filter | None
 
 
-class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
+class MemoRAGRetriever(WithRetrieval, DocumentIndex):
     """Finds evidence with the question and with the clues that a memory of the text gives.
 
     The documents that come back carry ``id`` (of the chunk) and, in ``metadata``, ``document_id``, ``start``
     and ``end`` (characters of that document), beside the metadata the user gave; on the same name those three
-    win. What a retriever of your own found (``over``) comes back as it was. So a passage is the same document
-    for every question that finds it, for fusion and for de-duplication.
+    win. What a retriever of your own found comes back as it was. So a passage is the same document for every
+    question that finds it, for fusion and for de-duplication.
 
     With ``annotate``, the metadata have ``score``, ``rank`` (from 1) and ``clues`` (a list of texts) too,
-    over all others, and so have those of what ``over`` found, with ``document_id``, ``start`` and ``end``
-    where it does not say them itself, and with ``failures`` where some of the searches failed.
+    over all others, and so have those of what ``base_retriever`` found, with ``document_id``, ``start`` and
+    ``end`` where it does not say them itself, and with ``failures`` where some of the searches failed.
 
-    ``k``, ``kinds``, ``retrieval``, ``annotate`` and ``filter`` can be given at a call too,
-    ``retriever.invoke(question, k=2)``, and all of them made configurable fields. ``batch`` and ``abatch``
-    put all questions to the memory in one pass, or, where the config has ``max_concurrency``, that many at a
-    time.
+    What ``Choice`` names can be given at a call too, ``retriever.invoke(question, k=2)``, and all attributes
+    made configurable fields. ``batch`` and ``abatch`` put all questions to the memory in one pass, or, where
+    the config has ``max_concurrency``, that many at a time.
 
     LangChain's indexing API (``langchain_core.indexing.index``) takes it as its destination.
 
     Attributes:
-        memorag: What was memorized. Left out of ``repr`` and of every serialized form.
+        memorag: What was memorized. Left out of ``repr`` and of every serialized form; so are ``filter`` and
+            ``base_retriever``.
         k: Documents returned. None leaves it to ``memorag``: what its settings say (4), or all when there
             are fewer.
-        kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
-        retrieval: How the rankings of question and clues are joined: settings in place of those of
+        clue_kinds: Kinds of clue to ask for; None takes those of the settings of ``memorag``.
+        retrieval_settings: How the rankings of question and clues are joined: settings in place of those of
             ``memorag``, or only the fields that differ, ``{"question_weight": 0.5}``.
         annotate: Whether the metadata of documents say how they were found; see above.
+        base_retriever: A retriever or a vector store of LangChain, which is searched with the question and
+            each clue, instead of the chunks of what was memorized. A retriever decides itself how many
+            documents it gives to a search.
         filter: Find only some documents: a function from a document (a chunk as it would be found, not
             annotated) to whether it may be, or the metadata that it must have, ``{"year": 2026}``. ``k``
             documents come back where as many pass, else all that do. The clues are recalled from the whole
-            memory. Left out of ``repr`` and of every serialized form.
-        over: A retriever or a vector store of LangChain, which is searched with the question and each
-            clue, instead of the chunks of what was memorized. A retriever decides itself how many documents
-            it gives to a search. Left out of ``repr`` and of every serialized form.
-        concurrency: The most searches of ``over`` at once, in a call.
-        timeout: Seconds that each search of ``over`` has; None waits as long as it takes. A search that
-            fails or takes longer is left out, and told of by the log, by the custom event
-            "memorag_search_failed", and, with ``annotate``, in the metadata of what the others found. Only if
-            all fail is it an error.
+            memory.
+        concurrency: The most searches of ``base_retriever`` at once, in a call.
+        timeout: Seconds that each of them has; None waits as long as it takes. A search that fails or takes
+            longer is left out, and told of by the log, by the custom event "memorag_search_failed", and, with
+            ``annotate``, in the metadata of what the others found. Only if all fail is it an error.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     k: int | None = Field(default=None, ge=1)
+    base_retriever: Any = Field(default=None, repr=False, exclude=True)
     filter: Any = Field(default=None, repr=False, exclude=True)
-    over: Any = Field(default=None, repr=False, exclude=True)
     concurrency: int = Field(default=FanOut.CONCURRENCY, ge=1)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
-    @field_validator("over", mode="before")
+    @field_validator("base_retriever", mode="before")
     @classmethod
-    def _is_over(cls, value: Any) -> Any:
-        return checked_over(value)
+    def _is_base_retriever(cls, value: Any) -> Any:
+        return checked_base_retriever(value)
 
     @field_validator("filter", mode="before")
     @classmethod
-    def _is_filter(cls, value: Any) -> Any:
-        return checked_filter(value)
+    def _is_filter(cls, value: Any, others: ValidationInfo) -> Any:
+        return checked_filter(value, others.data.get("base_retriever"))
 
-    @model_validator(mode="after")
-    def _filters_what_was_memorized(self) -> Self:
-        check_filtered(self.filter, self.over)
-        return self
+    def configurable_fields(
+        self, **kwargs: AnyConfigurableField
+    ) -> RunnableSerializable[str, list[Document]]:
+        """LangChain's; takes old names of fields too."""
+        return super().configurable_fields(**renamed("MemoRAGRetriever", kwargs))
 
     @classmethod
     def from_texts(
@@ -206,7 +196,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
 
         Args:
             documents: The documents, whole or already split. They are memorized, and nothing is added to
-                what is searched instead (``over``).
+                what is searched instead (``base_retriever``).
             memorag: What reads them, added to what it has memorized; without it, a new ``MemoRAG()``.
             **options: The retriever's other attributes.
 
@@ -216,7 +206,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         """
         given = listed("documents", documents)
         memorag = MemoRAG() if memorag is None else memorag
-        retriever = cls(memorag=memorag, **_fields(options))  # checks all before the long work starts
+        retriever = cls(memorag=memorag, **_given(options))  # checks all before the long work starts
         memorag.memorize(sources(given))
         return retriever
 
@@ -245,7 +235,7 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             StoreError: When the folder is damaged or was written with another model.
         """
         memorag = MemoRAG.load(path, model, embedder=embedder, reranker=reranker)
-        return cls(memorag=memorag, **_fields(options))
+        return cls(memorag=memorag, **_given(options))
 
     def batch(
         self,
@@ -267,22 +257,25 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         Returns:
             For each question what ``invoke`` returns.
         """
-        refuse("MemoRAGRetriever.batch", kwargs, besides=Choice)
+        choice = chosen("MemoRAGRetriever.batch", kwargs, Choice.__annotations__)
         found: list[Any] = []
         for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
-            runs = begin_retrieval(self, some, configs)
-            outcomes: list[list[Document] | Exception] = []
+            managers = [
+                begin_retrieval(CallbackManager, self, one, config)
+                for one, config in zip(some, configs, strict=True)
+            ]
+            runs = Runs([{"callbacks": manager.get_child()} for manager in managers])
+            outcomes: list[Any]
             try:
-                outcomes += self._found(some, runs, cast(Choice, kwargs))
-            except Exception as error:
-                outcomes += [error] * len(runs)
+                results = self._pipeline(choice, runs.of_query).run_outcomes(some, runs)
+                outcomes = [
+                    one if isinstance(one, Exception) else self._documents(one, choice) for one in results
+                ]
             except BaseException as error:
-                end_retrieval(runs, [error] * len(runs))
-                raise
-            end_retrieval(runs, outcomes)
-            if not return_exceptions:
-                raised(outcomes)
-            found += outcomes
+                outcomes = [error] * len(some)
+            for manager, outcome in zip(managers, outcomes, strict=True):
+                end_retrieval(manager, outcome)
+            found += wanted(outcomes, return_exceptions=return_exceptions)
         return found
 
     async def abatch(
@@ -294,28 +287,32 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
         **kwargs: Any,
     ) -> list[list[Document]]:
         """``batch`` that leaves the event loop free."""
-        refuse("MemoRAGRetriever.abatch", kwargs, besides=Choice)
+        choice = chosen("MemoRAGRetriever.abatch", kwargs, Choice.__annotations__)
         found: list[Any] = []
         for some, configs in rounds(inputs, get_config_list(config, len(inputs))):
-            runs = await abegin_retrieval(self, some, configs)
-            outcomes: list[list[Document] | Exception] = []
+            managers = [
+                await begin_retrieval(AsyncCallbackManager, self, one, config)
+                for one, config in zip(some, configs, strict=True)
+            ]
+            runs = AsyncRuns([{"callbacks": manager.get_child()} for manager in managers])
+            outcomes: list[Any]
             try:
-                outcomes += await self._afound(some, runs, cast(Choice, kwargs))
-            except Exception as error:
-                outcomes += [error] * len(runs)
+                results = await self._pipeline(choice, runs.of_query).arun_outcomes(some, runs)
+                outcomes = [
+                    one if isinstance(one, Exception) else self._documents(one, choice) for one in results
+                ]
             except BaseException as error:
-                await aend_retrieval(runs, [error] * len(runs))
-                raise
-            await aend_retrieval(runs, outcomes)
-            if not return_exceptions:
-                raised(outcomes)
-            found += outcomes
+                outcomes = [error] * len(some)
+            for manager, outcome in zip(managers, outcomes, strict=True):
+                await end_retrieval(manager, outcome)
+            found += wanted(outcomes, return_exceptions=return_exceptions)
         return found
 
     def add_documents(self, documents: Iterable[Document]) -> list[str]:
         """Memorize documents; those whose ids are there already take the place of what had them.
 
-        All of them are read in one go. Documents that are there as they are cost nothing.
+        All of them are read in one go; of several with one id, the last. Documents that are there as they are
+        cost nothing. Those without an id get the lowest number that is free at that moment.
 
         Returns:
             Their ids, in the order of the documents.
@@ -324,16 +321,24 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             InputError: When a document is empty or no LangChain document, or when metadata hold what JSON
                 cannot (a ``datetime``, a ``Path``, an array). Nothing has changed then.
         """
-        return put(self.memorag, documents)
+        given = listed("documents", documents)
+        read = sources(given)
+        latest = {one.id: place for place, one in enumerate(given) if one.id}
+        places = [place for place, one in enumerate(given) if latest.get(one.id, place) == place]
+        if not places:
+            return []
+        added = self.memorag.change(put=[read[place] for place in places]).put
+        ids = dict(zip(places, added, strict=True))
+        return [ids.get(place, one.id) for place, one in enumerate(given)]
 
     async def aadd_documents(self, documents: Iterable[Document]) -> list[str]:
         """``add_documents`` that leaves the event loop free."""
-        return await asyncio.to_thread(put, self.memorag, documents)
+        return await asyncio.to_thread(self.add_documents, documents)
 
     def upsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
         """``add_documents``, as LangChain's indexing API calls it; what fails is raised."""
-        refuse("MemoRAGRetriever.upsert", kwargs)
-        return UpsertResponse(succeeded=put(self.memorag, items), failed=[])
+        chosen("MemoRAGRetriever.upsert", kwargs)
+        return UpsertResponse(succeeded=self.add_documents(items), failed=[])
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> DeleteResponse:
         """Forget documents. Ids that are not there are passed over, and not counted.
@@ -345,92 +350,69 @@ class MemoRAGRetriever(HoldsMemory, ChoosesRetrieval, DocumentIndex):
             **kwargs: None; they are in LangChain's signature.
 
         Raises:
-            InputError: No ids.
+            InputError: No ids, or something else than texts.
         """
-        refuse("MemoRAGRetriever.delete", kwargs)
+        chosen("MemoRAGRetriever.delete", kwargs)
         if ids is None:
             raise InputError("Found no ids to delete; expected a list of document ids. Give delete([...]).")
-        gone = take_out(self.memorag, ids)
+        named = dict.fromkeys(listed_ids(ids))
+        change = self.memorag.change(delete=lambda there: [one.id for one in there if one.id in named])
+        gone = [name for name in named if name in change.deleted]
         return DeleteResponse(succeeded=gone, num_deleted=len(gone), failed=[], num_failed=0)
 
     def get(self, ids: Sequence[str], /, **kwargs: Any) -> list[Document]:
         """Whole documents of what was memorized, by their ids, in its order; unknown ids are passed over."""
-        refuse("MemoRAGRetriever.get", kwargs)
-        wanted = set(listed_ids(ids))
-        return [memorized_document(one) for one in self.memorag.documents if one.id in wanted]
+        chosen("MemoRAGRetriever.get", kwargs)
+        named = set(listed_ids(ids))
+        return [memorized_document(one) for one in self.memorag.documents if one.id in named]
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **choice: Unpack[Choice]
     ) -> list[Document]:
-        refuse("MemoRAGRetriever.invoke", choice, besides=Choice)
-        return only(self._found([query], [run_manager], choice))
+        own = chosen("MemoRAGRetriever.invoke", choice, Choice.__annotations__)
+        runs = Runs([{"callbacks": run_manager.get_child()}])
+        return self._documents(self._pipeline(own, runs.of_query).run([query], runs)[0], own)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **choice: Unpack[Choice]
     ) -> list[Document]:
-        refuse("MemoRAGRetriever.ainvoke", choice, besides=Choice)
-        return only(await self._afound([query], [run_manager], choice))
+        own = chosen("MemoRAGRetriever.ainvoke", choice, Choice.__annotations__)
+        runs = AsyncRuns([{"callbacks": run_manager.get_child()}])
+        return self._documents((await self._pipeline(own, runs.of_query).arun([query], runs))[0], own)
 
-    def _found(
-        self, questions: Sequence[str], managers: Sequence[CallbackManagerForRetrieverRun], choice: Choice
-    ) -> list[list[Document] | Exception]:
-        """For each question its documents, best first, or its error, in the run that it came with."""
-        runs = Runs([{"callbacks": manager.get_child()} for manager in managers])
-        results = self._pipeline(choice, runs.of_query).run_outcomes(questions, runs)
-        return [self._documents(result, choice) for result in results]
-
-    async def _afound(
-        self,
-        questions: Sequence[str],
-        managers: Sequence[AsyncCallbackManagerForRetrieverRun],
-        choice: Choice,
-    ) -> list[list[Document] | Exception]:
-        """``_found`` that leaves the event loop free."""
-        runs = AsyncRuns([{"callbacks": manager.get_child()} for manager in managers])
-        results = await self._pipeline(choice, runs.of_query).arun_outcomes(questions, runs)
-        return [self._documents(result, choice) for result in results]
-
-    def _pipeline(self, choice: Choice, callbacks: Mapping[str, BaseCallbackManager]) -> QueryPipeline:
+    def _pipeline(self, choice: Mapping[str, Any], callbacks: CallbacksOfQuery) -> QueryPipeline:
         """What holds for a call: what it says, else what the retriever says, else the settings."""
-        k, kinds, wanted = choice.get("k"), choice.get("kinds"), checked_filter(choice.get("filter"))
-        wanted = self.filter if wanted is None else wanted
-        check_filtered(wanted, self.over)
-        settings = changed(self.memorag.retrieval, self.retrieval)
-        over = None
-        if self.over is not None:
-            over = fan_out(self.over, callbacks, concurrency=self.concurrency, timeout=self.timeout)
+        beneath = self.base_retriever
+        if beneath is not None:
+            beneath = fan_out(beneath, callbacks, concurrency=self.concurrency, timeout=self.timeout)
+        passing = checked_filter(choice.get("filter"), beneath)
         return self.memorag.pipeline(
             QueryOptions(
-                k=self.k if k is None else k,
-                clue_kinds=self.kinds if kinds is None else checked_kinds(kinds),
-                retrieval_settings=changed(settings, checked_retrieval(choice.get("retrieval"))),
-                base_retriever=over,
-                filter=chunks_that_pass(wanted),
+                k=choice.get("k", self.k),
+                clue_kinds=choice.get("clue_kinds", self.clue_kinds),
+                retrieval_settings=self._settings(choice.get("retrieval_settings")),
+                base_retriever=beneath,
+                filter=chunks_that_pass(self.filter if passing is None else passing),
             )
         )
 
-    def _documents(self, result: QueryResult | Exception, choice: Choice) -> list[Document] | Exception:
-        if isinstance(result, Exception):
-            return result
-        annotate, found = choice.get("annotate"), result.findings
+    def _documents(self, result: QueryResult, choice: Mapping[str, Any]) -> list[Document]:
+        annotate, failures = choice.get("annotate", self.annotate), result.findings.failures
         return [
             evidence_document(
-                one,
-                source=self.memorag.document_of(one.chunk),
-                annotate=self.annotate if annotate is None else annotate,
-                failures=found.failures,
+                one, source=self.memorag.document_of(one.chunk), annotate=annotate, failures=failures
             )
-            for one in found.evidence
+            for one in result.findings.evidence
         ]
 
     def _get_ls_params(self, **_kwargs: Any) -> LangSmithRetrieverParams:
         params = LangSmithRetrieverParams(ls_retriever_name="memorag")
-        if isinstance(self.over, VectorStore):
-            params["ls_vector_store_provider"] = type(self.over).__name__
+        if isinstance(self.base_retriever, VectorStore):
+            params["ls_vector_store_provider"] = type(self.base_retriever).__name__
         return params
 
 
-def _fields(options: RetrieverOptions) -> dict[str, Any]:
+def _given(options: RetrieverOptions) -> dict[str, Any]:
     """Options as pydantic takes them, which checks each."""
     return {**options}
 

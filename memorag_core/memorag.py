@@ -502,7 +502,7 @@ class MemoRAG:
         """
         clues = options.clue_settings or self.recalling
         if options.clue_kinds is not None:
-            clues = replace(clues, kinds=tuple(options.clue_kinds))
+            clues = replace(clues, kinds=options.clue_kinds)  # type: ignore[arg-type]  # checks what it gets
         over = options.base_retriever
         return QueryPipeline(
             self._asker,

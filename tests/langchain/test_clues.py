@@ -31,9 +31,9 @@ async def test_a_question_becomes_the_clues_of_the_core(clues: MemoRAGClues, mem
     expected = list(memorag.clues(QUESTION))
     assert expected
     assert clues.invoke(QUESTION) == await clues.ainvoke(QUESTION) == expected
-    assert clues.invoke(QUESTION, kinds=["query"]) == list(memorag.clues(QUESTION, kinds=["query"]))
-    assert MemoRAGClues(memorag=memorag, kinds=("query",)).invoke(QUESTION) == clues.invoke(
-        QUESTION, kinds=["query"]
+    assert clues.invoke(QUESTION, clue_kinds=["query"]) == list(memorag.clues(QUESTION, kinds=["query"]))
+    assert MemoRAGClues(memorag=memorag, clue_kinds=("query",)).invoke(QUESTION) == clues.invoke(
+        QUESTION, clue_kinds=["query"]
     )
 
 

@@ -64,12 +64,14 @@ def test_settings_for_a_whole_corpus_do_not_matter(memorag: MemoRAG) -> None:
         {"retriever_weights": {"graph": 1.0}},
         RetrievalSettings(k=1),
     ):
-        compressor = ClueCompressor(memorag=memorag, retrieval=retrieval)
+        compressor = ClueCompressor(memorag=memorag, retrieval_settings=retrieval)
         assert compressor.compress_documents(FOUND, QUESTION) == plain
 
 
 def test_kinds_and_weights_reach_the_result(memorag: MemoRAG) -> None:
-    without = ClueCompressor(memorag=memorag, kinds=("span",), retrieval={"clue_weights": {"span": 0}})
+    without = ClueCompressor(
+        memorag=memorag, clue_kinds=("span",), retrieval_settings={"clue_weights": {"span": 0}}
+    )
     assert texts(without.compress_documents(FOUND, QUESTION)) == texts(FOUND)  # nothing tells them apart
 
 

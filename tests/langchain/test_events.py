@@ -91,7 +91,7 @@ async def test_a_chat_model_behind_a_memory_is_traced_inside_the_asking() -> Non
     answers = ["Anna Holt repairs every clock in the valley."] * 50
     hosted = HostedModel(FakeListChatModel(responses=answers), name="scripted")
     memorag = MemoRAG(hosted, progress=False).memorize([document.text for document in DOCUMENTS])
-    retriever = MemoRAGRetriever(memorag=memorag, kinds=("answer",))
+    retriever = MemoRAGRetriever(memorag=memorag, clue_kinds=("answer",))
     for way in ("sync", "async"):
         trace = Traces()
         question = f"{QUESTION} ({way})"  # clues are kept for a question
@@ -107,7 +107,7 @@ async def test_a_chat_model_behind_a_memory_is_traced_inside_the_asking() -> Non
 async def test_no_key_and_no_model_is_in_what_is_shown() -> None:
     memorag = MemoRAG(KeyedModel(), progress=False).memorize(DOCUMENTS)
     beneath = Keyed(api_key=SecretStr(KEY))
-    retriever = MemoRAGRetriever(memorag=memorag, over=beneath)
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=beneath)
     trace, failed = Traces(), CustomEvents("memorag_search_failed")
     found = retriever.invoke(QUESTION, {"callbacks": [trace, failed]})
     events = [event async for event in retriever.astream_events(QUESTION, version="v2")]
@@ -140,7 +140,7 @@ async def test_a_message_of_a_failed_search_is_not_in_metadata_or_events(memorag
             raise ConnectionError(f"cannot reach {self.endpoint}")
 
     failed = CustomEvents("memorag_search_failed")
-    retriever = MemoRAGRetriever(memorag=memorag, over=Leaky(api_key=SecretStr(KEY)), annotate=True)
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=Leaky(api_key=SecretStr(KEY)), annotate=True)
     (found,) = retriever.invoke(QUESTION, {"callbacks": [failed]})
     assert {failure["error"] for failure in found.metadata["failures"]} == {"ConnectionError"}
     assert KEY not in repr(failed.data) + dumps(found)

@@ -128,9 +128,9 @@ def test_a_filter_that_gives_something_to_be_awaited_is_refused() -> None:
 def test_a_filter_and_a_retriever_of_ones_own_are_refused_together() -> None:
     store = InMemoryVectorStore.from_texts([*TEXTS.values()], DeterministicFakeEmbedding(size=8))
     with pytest.raises(ValueError, match=re.escape("search_kwargs={'k': 20, 'filter': ...}")):
-        retriever(filter={"year": 2026}, over=store)
-    with pytest.raises(InputError, match="'over' is searched instead"):
-        retriever(over=store).invoke(QUESTION, filter={"year": 2026})
+        retriever(filter={"year": 2026}, base_retriever=store)
+    with pytest.raises(InputError, match="'base_retriever' is searched instead"):
+        retriever(base_retriever=store).invoke(QUESTION, filter={"year": 2026})
 
 
 def test_a_filter_is_not_shown() -> None:

@@ -84,7 +84,7 @@ def test_annotated_documents_are_others_for_each_question(retriever: MemoRAGRetr
 
 async def test_over_a_store_documents_are_the_store_s_own(memorag: MemoRAG) -> None:
     beneath = store()
-    over = MemoRAGRetriever(memorag=memorag, over=beneath, k=4)
+    over = MemoRAGRetriever(memorag=memorag, base_retriever=beneath, k=4)
     for question in QUESTIONS:
         for document in (*over.invoke(question), *await over.ainvoke(question)):
             assert document in GIVEN
@@ -101,7 +101,7 @@ def test_documents_without_an_id_come_back_from_a_retriever_as_they_are(memorag:
 
     kept = [*nameless[:3], Marked(page_content=nameless[3].page_content, metadata={"tags": ["a"]})]
     beneath = InMemoryRetriever(found=kept)
-    found = MemoRAGRetriever(memorag=memorag, over=beneath, k=4).invoke(QUESTION)
+    found = MemoRAGRetriever(memorag=memorag, base_retriever=beneath, k=4).invoke(QUESTION)
     assert all(document in kept for document in found)
     found[0].metadata["page"] = 7
     assert all("page" not in document.metadata for document in kept)

@@ -327,7 +327,7 @@ def test_what_a_store_beneath_holds_is_not_what_is_handed_out(memorag: MemoRAG) 
     at = datetime(2026, 1, 1)
     documents = [Document(page_content="Anna repairs clocks.", metadata={"tags": ["a"], "at": at})]
     store = InMemoryVectorStore.from_documents(documents, DeterministicFakeEmbedding(size=8))
-    retriever = MemoRAGRetriever(memorag=memorag, over=store, k=1)
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=store, k=1)
     for _ in range(2):
         (found,) = retriever.invoke("Who repairs clocks?")
         assert (found.metadata["tags"], found.metadata["at"]) == (["a"], at)

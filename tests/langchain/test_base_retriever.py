@@ -104,7 +104,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_clues_find_in_a_store_what_the_question_does_not(store: VectorStore, memorag: MemoRAG) -> None:
-    retriever = MemoRAGRetriever(memorag=memorag, over=store, k=2, retrieval=BY_CLUES, annotate=True)
+    retriever = MemoRAGRetriever(
+        memorag=memorag, base_retriever=store, k=2, retrieval_settings=BY_CLUES, annotate=True
+    )
     found = retriever.invoke(QUESTION)
     assert found[0].page_content == DOCUMENTS[3].text
     assert found[0].metadata["page"] == 4
@@ -118,10 +120,10 @@ async def test_clues_find_in_a_store_what_the_question_does_not(store: VectorSto
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_many_questions_over_a_store_find_what_single_ones_find(store: VectorStore) -> None:
-    retriever = MemoRAGRetriever(memorag=remembering(SentenceModel()), over=store, k=2)
+    retriever = MemoRAGRetriever(memorag=remembering(SentenceModel()), base_retriever=store, k=2)
     singles = [retriever.invoke(question) for question in QUESTIONS]
     model = SentenceModel()
-    other = MemoRAGRetriever(memorag=remembering(model), over=store, k=2)
+    other = MemoRAGRetriever(memorag=remembering(model), base_retriever=store, k=2)
     assert other.batch(QUESTIONS) == singles
     assert model.asked == 1
     assert await other.abatch(QUESTIONS) == singles
@@ -132,7 +134,7 @@ async def test_many_questions_over_a_store_find_what_single_ones_find(store: Vec
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_searches_of_a_store_are_runs_in_the_question_s(store: VectorStore, memorag: MemoRAG) -> None:
     trace = Traces()
-    MemoRAGRetriever(memorag=memorag, over=store).invoke(QUESTION, {"callbacks": [trace]})
+    MemoRAGRetriever(memorag=memorag, base_retriever=store).invoke(QUESTION, {"callbacks": [trace]})
     asking, searching = trace.root.child_runs
     assert {*names(searching.child_runs)} == {type(store).__name__}
     assert all(run.run_type == "retriever" for run in searching.child_runs)
@@ -143,9 +145,13 @@ def test_searches_of_a_store_are_runs_in_the_question_s(store: VectorStore, memo
 
 def test_scores_are_used_where_a_store_says_which_are_good(tmp_path: Path, memorag: MemoRAG) -> None:
     relative = {"fusion": "relative_score"}
-    with_scores = MemoRAGRetriever(memorag=memorag, over=qdrant(tmp_path), retrieval=relative)
+    with_scores = MemoRAGRetriever(
+        memorag=memorag, base_retriever=qdrant(tmp_path), retrieval_settings=relative
+    )
     assert with_scores.invoke(QUESTION)
-    without = MemoRAGRetriever(memorag=memorag, over=in_memory(tmp_path), retrieval=relative)
+    without = MemoRAGRetriever(
+        memorag=memorag, base_retriever=in_memory(tmp_path), retrieval_settings=relative
+    )
     with pytest.raises(InputError, match="score"):
         without.invoke(QUESTION)
 
@@ -153,14 +159,16 @@ def test_scores_are_used_where_a_store_says_which_are_good(tmp_path: Path, memor
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_ids_are_those_of_the_store_where_it_gives_them(tmp_path: Path, memorag: MemoRAG) -> None:
     for make in (in_memory, chroma):
-        found = MemoRAGRetriever(memorag=memorag, over=make(tmp_path / make.__name__)).invoke(QUESTION)
+        found = MemoRAGRetriever(memorag=memorag, base_retriever=make(tmp_path / make.__name__)).invoke(
+            QUESTION
+        )
         assert {document.id for document in found} == set(IDS)
-    hashed = MemoRAGRetriever(memorag=memorag, over=qdrant(tmp_path)).invoke(QUESTION)
+    hashed = MemoRAGRetriever(memorag=memorag, base_retriever=qdrant(tmp_path)).invoke(QUESTION)
     assert {document.metadata["_id"] for document in hashed} == set(IDS)  # Qdrant gives them so
 
 
 def test_what_the_store_says_of_a_place_is_kept(memorag: MemoRAG, tmp_path: Path) -> None:
-    retriever = MemoRAGRetriever(memorag=memorag, over=in_memory(tmp_path), k=1, annotate=True)
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=in_memory(tmp_path), k=1, annotate=True)
     (found,) = retriever.invoke(QUESTION)
     assert found.metadata["start"] == 17
     assert found.metadata["document_id"] == found.id
@@ -171,7 +179,7 @@ def test_what_the_store_says_of_a_place_is_kept(memorag: MemoRAG, tmp_path: Path
 
 async def test_a_retriever_is_asked_the_question_and_each_clue_once(memorag: MemoRAG) -> None:
     beneath = Listed()
-    retriever = MemoRAGRetriever(memorag=memorag, over=beneath)
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=beneath)
     found = retriever.invoke(QUESTION)
     clues = [clue.text for clue in memorag.clues(QUESTION)]
     assert sorted(beneath._asked) == sorted({QUESTION, *clues})
@@ -181,14 +189,16 @@ async def test_a_retriever_is_asked_the_question_and_each_clue_once(memorag: Mem
 async def test_no_more_searches_run_at_once_than_allowed() -> None:
     for allowed in (1, 3):
         beneath = Listed(waits_at="", waits=0.01)
-        retriever = MemoRAGRetriever(memorag=remembering(SentenceModel()), over=beneath, concurrency=allowed)
+        retriever = MemoRAGRetriever(
+            memorag=remembering(SentenceModel()), base_retriever=beneath, concurrency=allowed
+        )
         retriever.batch(QUESTIONS)
         await retriever.abatch(QUESTIONS)
         assert 1 <= beneath.most <= allowed
 
 
 def test_the_searches_of_a_batch_are_runs_in_the_question_they_belong_to() -> None:
-    retriever = MemoRAGRetriever(memorag=remembering(SentenceModel()), over=Listed())
+    retriever = MemoRAGRetriever(memorag=remembering(SentenceModel()), base_retriever=Listed())
     traces = [Traces() for _ in QUESTIONS]
     retriever.batch(QUESTIONS, [{"callbacks": [trace]} for trace in traces])
     for trace, question in zip(traces, QUESTIONS, strict=True):
@@ -204,7 +214,9 @@ def test_the_searches_of_a_batch_are_runs_in_the_question_they_belong_to() -> No
 @pytest.mark.parametrize("expansion", ["append", "both"])
 def test_clues_behind_their_question_are_traced_too(memorag: MemoRAG, expansion: str) -> None:
     trace = Traces()
-    retriever = MemoRAGRetriever(memorag=memorag, over=Listed(), retrieval={"expansion": expansion})
+    retriever = MemoRAGRetriever(
+        memorag=memorag, base_retriever=Listed(), retrieval_settings={"expansion": expansion}
+    )
     retriever.invoke(QUESTION, {"callbacks": [trace]})
     searches = trace.root.child_runs[1].child_runs
     assert any(run.inputs["query"].startswith(f"{QUESTION}\n") for run in searches)
@@ -218,7 +230,11 @@ async def test_a_clue_that_fails_does_not_lose_the_rest_and_is_seen(
     memorag: MemoRAG, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     retriever = MemoRAGRetriever(
-        memorag=memorag, over=Listed(fails_at="Where does it say"), k=2, retrieval=BY_CLUES, annotate=True
+        memorag=memorag,
+        base_retriever=Listed(fails_at="Where does it say"),
+        k=2,
+        retrieval_settings=BY_CLUES,
+        annotate=True,
     )
     events, trace = CustomEvents("memorag_search_failed"), Traces()
     config: Any = {"callbacks": [events, trace]}
@@ -248,8 +264,8 @@ async def test_a_clue_that_fails_does_not_lose_the_rest_and_is_seen(
 
 async def test_a_clue_that_takes_too_long_does_not_lose_the_rest(memorag: MemoRAG) -> None:
     beneath = Listed(waits_at="Where does it say", waits=1.0)
-    how: dict[str, Any] = {"k": 2, "timeout": 0.2, "retrieval": BY_CLUES, "annotate": True}
-    retriever = MemoRAGRetriever(memorag=memorag, over=beneath, **how)
+    how: dict[str, Any] = {"k": 2, "timeout": 0.2, "retrieval_settings": BY_CLUES, "annotate": True}
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=beneath, **how)
     for way in ("sync", "async"):
         begun = time.monotonic()
         found = retriever.invoke(QUESTION) if way == "sync" else await retriever.ainvoke(QUESTION)
@@ -259,7 +275,7 @@ async def test_a_clue_that_takes_too_long_does_not_lose_the_rest(memorag: MemoRA
 
 
 async def test_if_all_searches_fail_it_is_an_error_with_its_cause(memorag: MemoRAG) -> None:
-    retriever = MemoRAGRetriever(memorag=memorag, over=Listed(fails_at=""))
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=Listed(fails_at=""))
     with pytest.raises(RetrievalError, match="ConnectionError: the line is dead"):
         retriever.invoke(QUESTION)
     with pytest.raises(RetrievalError, match="'Listed'"):
@@ -268,7 +284,7 @@ async def test_if_all_searches_fail_it_is_an_error_with_its_cause(memorag: MemoR
 
 async def test_a_question_whose_searches_all_fail_leaves_the_others_of_a_batch() -> None:
     retriever = MemoRAGRetriever(
-        memorag=remembering(SentenceModel()), over=Listed(fails_at="ferry"), kinds=("span",)
+        memorag=remembering(SentenceModel()), base_retriever=Listed(fails_at="ferry"), clue_kinds=("span",)
     )
     found: list[Any] = list(retriever.batch(QUESTIONS, return_exceptions=True))
     again: list[Any] = list(await retriever.abatch(QUESTIONS, return_exceptions=True))
@@ -279,7 +295,7 @@ async def test_a_question_whose_searches_all_fail_leaves_the_others_of_a_batch()
 
 
 async def test_the_loop_stays_free_while_a_store_is_slow(memorag: MemoRAG) -> None:
-    retriever = MemoRAGRetriever(memorag=memorag, over=Listed(waits_at="", waits=0.2))
+    retriever = MemoRAGRetriever(memorag=memorag, base_retriever=Listed(waits_at="", waits=0.2))
     waiting = asyncio.create_task(retriever.ainvoke(QUESTION))
     ticks = 0
     while not waiting.done():

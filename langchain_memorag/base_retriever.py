@@ -6,7 +6,7 @@ where the store says how relevant they are. Knows neither questions nor clues, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,11 +18,11 @@ from langchain_core.vectorstores import VectorStore
 from langchain_memorag.documents import passage
 from memorag_core import FanOut, FoundPassage, InputError
 
-Over: TypeAlias = BaseRetriever | VectorStore
-"""What can be searched beneath the clues."""
+CallbacksOfQuery: TypeAlias = Callable[[str], BaseCallbackManager]
+"""The callbacks of the run that a query belongs to; for ``asearch``, async ones."""
 
 
-def checked_over(value: Any) -> Any:
+def checked_base_retriever(value: Any) -> Any:
     """A retriever or vector store; None stays.
 
     Raises:
@@ -31,33 +31,30 @@ def checked_over(value: Any) -> Any:
     if value is None or isinstance(value, BaseRetriever | VectorStore):
         return value
     raise InputError(
-        f"'over' is a {value.__name__ if isinstance(value, type) else type(value).__name__}; expected a "
-        "retriever or a vector store of LangChain, made and filled. A function can be wrapped in a "
-        "retriever of your own (langchain_core.retrievers.BaseRetriever)."
+        f"'base_retriever' is a {value.__name__ if isinstance(value, type) else type(value).__name__}; "
+        "expected a retriever or a vector store of LangChain, made and filled. A function can be wrapped in "
+        "a retriever of your own (langchain_core.retrievers.BaseRetriever)."
     )
 
 
 def fan_out(
-    over: Over, callbacks: Mapping[str, BaseCallbackManager], *, concurrency: int, timeout: float | None
+    base_retriever: BaseRetriever | VectorStore,
+    callbacks: CallbacksOfQuery,
+    *,
+    concurrency: int,
+    timeout: float | None,
 ) -> FanOut:
-    """A retriever or vector store as the core searches it.
+    """A retriever or vector store as the core searches it, whose runs are traced as those of any retriever.
 
-    Args:
-        over: What is searched; its runs are traced as those of any retriever.
-        callbacks: Of the run that a query belongs to, by the query: for ``search`` a ``CallbackManager``, for
-            ``asearch`` an ``AsyncCallbackManager``.
-        concurrency: The most searches at once.
-        timeout: Seconds that each search has; None waits as long as it takes.
-
-    Raises:
-        InputError: A concurrency or a timeout that cannot be used.
+    ``concurrency`` and ``timeout`` are those of ``FanOut``, which refuses what cannot be used.
     """
     searcher: RetrieverSearcher | StoreSearcher
-    if isinstance(over, VectorStore):
-        searcher = StoreSearcher(over, callbacks)
+    if isinstance(base_retriever, VectorStore):
+        searcher = StoreSearcher(base_retriever, callbacks)
     else:
-        searcher = RetrieverSearcher(over, callbacks)
-    return FanOut(searcher, concurrency=concurrency, timeout=timeout, name=type(over).__name__)
+        searcher = RetrieverSearcher(base_retriever, callbacks)
+    name = type(base_retriever).__name__
+    return FanOut(searcher, concurrency=concurrency, timeout=timeout, name=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +62,16 @@ class RetrieverSearcher:
     """A retriever of LangChain. How many documents it gives is its own choice, and it gives no scores."""
 
     retriever: BaseRetriever
-    callbacks: Mapping[str, BaseCallbackManager]
+    callbacks: CallbacksOfQuery
 
     def search(self, query: str, _: int, /) -> Sequence[FoundPassage]:
         """The documents that the retriever gives."""
-        found = self.retriever.invoke(query, {"callbacks": self.callbacks.get(query)})
+        found = self.retriever.invoke(query, {"callbacks": self.callbacks(query)})
         return [passage(document) for document in found]
 
     async def asearch(self, query: str, _: int, /) -> Sequence[FoundPassage]:
         """The documents that the retriever gives, awaited."""
-        found = await self.retriever.ainvoke(query, {"callbacks": self.callbacks.get(query)})
+        found = await self.retriever.ainvoke(query, {"callbacks": self.callbacks(query)})
         return [passage(document) for document in found]
 
 
@@ -83,11 +80,11 @@ class StoreSearcher:
     """A vector store of LangChain. Scores are its relevance scores; where it has none, there are none."""
 
     store: VectorStore
-    callbacks: Mapping[str, BaseCallbackManager]
+    callbacks: CallbacksOfQuery
 
     def search(self, query: str, k: int, /) -> Sequence[FoundPassage]:
         """The ``k`` documents that are nearest, in a retriever's run as vector stores begin none."""
-        manager = CallbackManager.configure(self.callbacks.get(query))
+        manager = CallbackManager.configure(self.callbacks(query))
         run = manager.on_retriever_start(None, query, name=type(self.store).__name__)
         try:
             found: list[tuple[Document, float | None]]
@@ -105,7 +102,7 @@ class StoreSearcher:
 
     async def asearch(self, query: str, k: int, /) -> Sequence[FoundPassage]:
         """``search``, awaited."""
-        manager = AsyncCallbackManager.configure(self.callbacks.get(query))
+        manager = AsyncCallbackManager.configure(self.callbacks(query))
         run = await manager.on_retriever_start(None, query, name=type(self.store).__name__)
         try:
             found: list[tuple[Document, float | None]]
