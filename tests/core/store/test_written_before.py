@@ -11,7 +11,7 @@ import pytest
 
 from memorag_core import Document, MemoRAG
 from memorag_core.memory.bundled import bundled_path
-from memorag_core.store.jsontext import canonical, digest_of
+from memorag_core.store.manifest import canonical, digest_of
 from memorag_core.types import CLUE_KINDS
 from tests.core.retrieval.weighing import WeighedWords
 
