@@ -73,7 +73,7 @@ def test_configurable_fields_have_a_schema(memorag: MemoRAG) -> None:
 
 OLD: dict[str, tuple[str, Any]] = {
     "kinds": ("clue_kinds", ("query",)),
-    "retrieval": ("retrieval_settings", {"span_weight": 2.0}),
+    "retrieval": ("retrieval_settings", {"clue_weights": {"span": 2.0}}),
 }
 
 
